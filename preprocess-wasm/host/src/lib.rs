@@ -1,0 +1,24 @@
+//! Runs image preprocessing in a WASM component that can reach nothing: the only crate that knows wasmtime.
+//!
+//! Images come from strangers, and decoders are where servers get broken. So they are decoded in a component
+//! that imports nothing (no files, no clock, no network): one fresh instance per image, thrown away after it,
+//! under limits of memory, time and pixels ([`Limits`]).
+//!
+//! * [`Sandbox`] is the handle the services share; [`SandboxConfig`] says how it is built.
+//! * [`Resize`] says what an image becomes, [`ImageTensor`] and [`Preprocessed`] are what comes back, and
+//!   [`Placement`] takes coordinates of the tensor back to the image.
+//! * [`SandboxError`] says what went wrong and whose fault it is.
+
+mod error;
+mod image;
+mod limits;
+mod placement;
+mod resize;
+mod sandbox;
+
+pub use error::SandboxError;
+pub use image::{Features, ImageTensor, Preprocessed, SourceImage};
+pub use limits::{Limits, SandboxConfig};
+pub use placement::Placement;
+pub use resize::{Filter, Fit, ParseOptionError, Resize};
+pub use sandbox::Sandbox;

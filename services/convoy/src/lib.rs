@@ -1,0 +1,1 @@
+//! The one binary: all three services, and the command line tools.

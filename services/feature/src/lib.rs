@@ -1,0 +1,1 @@
+//! REST edge: image to features, image to stored prediction.

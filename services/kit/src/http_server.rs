@@ -1,0 +1,97 @@
+//! Serves an axum router on a listener of the caller until [`Shutdown`] says stop, and the routes that every REST
+//! face of Convoy has.
+
+use crate::json_error::{no_such_method, no_such_path};
+use crate::timestamp::now_rfc3339;
+use crate::{Readiness, Shutdown};
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use http::StatusCode;
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+/// The body of `GET /health`: the process answers.
+#[derive(Clone, Debug, Serialize)]
+pub struct Health {
+    /// Always `healthy`: whether the service can do its work is what `/ready` says.
+    pub status: &'static str,
+    /// The service's name.
+    pub service: &'static str,
+    /// When it answered: RFC 3339, UTC.
+    pub timestamp: String,
+}
+
+impl Health {
+    /// `healthy`, now.
+    pub fn now(service: &'static str) -> Self {
+        Self { status: "healthy", service, timestamp: now_rfc3339() }
+    }
+}
+
+/// The body of `GET /ready`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ready {
+    /// Whether the service can do its work now; the status is 200 then, else 503.
+    pub ready: bool,
+    /// The service's name.
+    pub service: &'static str,
+    /// What is being waited for.
+    pub waiting_for: Vec<String>,
+}
+
+/// `GET /health` for `service`: 200 as long as the process answers.
+pub fn health_route<S: Clone + Send + Sync + 'static>(service: &'static str) -> Router<S> {
+    Router::new().route("/health", get(move || async move { Json(Health::now(service)) }))
+}
+
+/// `GET /ready` for `service`: 200 when nothing holds `readiness`, else 503 with what does.
+pub fn ready_route<S: Clone + Send + Sync + 'static>(
+    service: &'static str,
+    readiness: Readiness,
+) -> Router<S> {
+    let answer = move |State(readiness): State<Readiness>| async move { ready_response(service, &readiness) };
+    Router::new().route("/ready", get(answer).with_state(readiness))
+}
+
+fn ready_response(service: &'static str, readiness: &Readiness) -> Response {
+    let waiting_for = readiness.waiting_for();
+    let ready = waiting_for.is_empty();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Ready { ready, service, waiting_for })).into_response()
+}
+
+/// Serves `router` on `listener` until `shutdown` stops: then open requests are served to their end.
+///
+/// Unknown paths and methods are answered in the JSON error shape.
+///
+/// # Errors
+/// When accepting connections fails for good.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: &Shutdown) -> std::io::Result<()> {
+    let router = router.fallback(no_such_path).method_not_allowed_fallback(no_such_method);
+    axum::serve(listener, router).with_graceful_shutdown(shutdown.stopping_owned()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+    use tower::ServiceExt as _;
+
+    async fn status_of(router: Router, path: &str) -> StatusCode {
+        let request = Request::get(path).body(axum::body::Body::empty()).expect("a request");
+        router.oneshot(request).await.expect("infallible").status()
+    }
+
+    #[tokio::test]
+    async fn health_answers_while_ready_waits() {
+        let readiness = Readiness::new();
+        let router: Router = health_route("test").merge(ready_route("test", readiness.clone()));
+        let hold = readiness.hold("a model");
+        assert_eq!(status_of(router.clone(), "/health").await, StatusCode::OK);
+        assert_eq!(status_of(router.clone(), "/ready").await, StatusCode::SERVICE_UNAVAILABLE);
+        drop(hold);
+        assert_eq!(status_of(router, "/ready").await, StatusCode::OK);
+    }
+}

@@ -1,0 +1,149 @@
+//! The body of every failed REST answer: `{"error": "<sentence>", "code": "<snake_case>", "request_id": "<id or null>"}`.
+
+use crate::ErrorCode;
+use axum::Json;
+use axum::extract::rejection::{BytesRejection, JsonRejection};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use std::time::Duration;
+
+/// A failed REST answer. Build it from a domain error where the handler ends.
+#[derive(Clone, Debug)]
+pub struct JsonError {
+    code: ErrorCode,
+    status: StatusCode,
+    message: String,
+    request_id: Option<String>,
+    retry_after: Option<Duration>,
+}
+
+/// The JSON form of [`JsonError`], for clients and tests that read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct ErrorBody {
+    /// A sentence for a person: what is wrong and what to do.
+    pub error: String,
+    /// [`ErrorCode::as_str`].
+    pub code: String,
+    /// The id of the request, where it was known when it failed.
+    pub request_id: Option<String>,
+}
+
+impl JsonError {
+    /// An answer with `code`'s own status.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { code, status: code.http_status(), message, request_id: None, retry_after: None }
+    }
+
+    /// Names the request that failed.
+    #[must_use]
+    pub fn with_request_id(mut self, id: impl Into<String>) -> Self {
+        self.request_id = Some(id.into());
+        self
+    }
+
+    /// Says when to try again (`Retry-After`, whole seconds, rounded up).
+    #[must_use]
+    pub fn with_retry_after(mut self, delay: Option<Duration>) -> Self {
+        self.retry_after = delay;
+        self
+    }
+
+    /// Answers with a more exact status of the same class than the table's (405, 415, 422 …).
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// The kind of failure.
+    pub fn code(&self) -> ErrorCode {
+        self.code
+    }
+}
+
+impl IntoResponse for JsonError {
+    fn into_response(self) -> Response {
+        let body = ErrorBody {
+            error: self.message,
+            code: self.code.as_str().to_owned(),
+            request_id: self.request_id,
+        };
+        let mut response = (self.status, Json(body)).into_response();
+        if let Some(delay) = self.retry_after {
+            let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        response
+    }
+}
+
+/// A body that could not be read at all: too long, or cut off.
+impl From<BytesRejection> for JsonError {
+    fn from(rejection: BytesRejection) -> Self {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            Self::new(ErrorCode::TooLarge, "The request body is larger than this service takes.")
+        } else {
+            Self::new(ErrorCode::InvalidInput, "The request body could not be read to its end.")
+        }
+    }
+}
+
+/// A body that is not the JSON that was asked for; the sentence says where.
+impl From<JsonRejection> for JsonError {
+    fn from(rejection: JsonRejection) -> Self {
+        match rejection {
+            JsonRejection::BytesRejection(inner) => inner.into(),
+            JsonRejection::MissingJsonContentType(_) => {
+                Self::new(ErrorCode::InvalidInput, "Send the request with `Content-Type: application/json`.")
+                    .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+            }
+            other => Self::new(ErrorCode::InvalidInput, format!("{}.", other.body_text())),
+        }
+    }
+}
+
+/// The answer for a path that no route has.
+pub async fn no_such_path(uri: http::Uri) -> JsonError {
+    JsonError::new(ErrorCode::NotFound, format!("There is nothing at {}.", uri.path()))
+}
+
+/// The answer for a path that exists, asked with a method that it does not have.
+pub async fn no_such_method(method: http::Method, uri: http::Uri) -> JsonError {
+    JsonError::new(ErrorCode::InvalidInput, format!("{} does not take {method}.", uri.path()))
+        .with_status(StatusCode::METHOD_NOT_ALLOWED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt as _;
+
+    async fn body(response: Response) -> ErrorBody {
+        let bytes = response.into_body().collect().await.expect("a body in memory").to_bytes();
+        serde_json::from_slice(&bytes).expect("the error shape")
+    }
+
+    #[tokio::test]
+    async fn the_shape_is_the_documented_one() {
+        let response =
+            JsonError::new(ErrorCode::NotFound, "No such prediction.").with_request_id("r1").into_response();
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+        let body = body(response).await;
+        assert_eq!(body.error, "No such prediction.");
+        assert_eq!(body.code, "not_found");
+        assert_eq!(body.request_id.as_deref(), Some("r1"));
+    }
+
+    #[tokio::test]
+    async fn retry_after_is_rounded_up_to_whole_seconds() {
+        for (delay, header) in [(1, "1"), (1_000, "1"), (1_001, "2")] {
+            let response = JsonError::new(ErrorCode::Overloaded, "Busy.")
+                .with_retry_after(Some(Duration::from_millis(delay)))
+                .into_response();
+            assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+            assert_eq!(response.headers()[header::RETRY_AFTER], header);
+        }
+    }
+}

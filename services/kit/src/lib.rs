@@ -1,0 +1,35 @@
+//! What every Convoy service does alike, so that their answers, logs and ends agree.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`error`] | [`ErrorCode`]: the one small error table, mapped to HTTP and (feature `grpc`) to gRPC |
+//! | [`json_error`] | [`JsonError`]: the body of every failed REST answer |
+//! | [`identifier`] | the rule for request and user ids |
+//! | [`base64_text`] | base64 as clients really send it: white space skipped, padding optional |
+//! | [`readiness`] | [`Readiness`]: a latch that each part holds until it can do its work |
+//! | [`shutdown`] | [`Shutdown`]: draining, then stopping |
+//! | [`http_server`] | serving an axum router until [`Shutdown`] says stop |
+//! | [`telemetry`] | logs as text or JSON |
+//! | [`timestamp`] | RFC 3339 instants in UTC |
+//!
+//! The gRPC half of the error table is behind the feature `grpc`, so that results-service has no tonic.
+
+pub mod base64_text;
+pub mod error;
+pub mod http_server;
+pub mod identifier;
+pub mod json_error;
+pub mod readiness;
+pub mod shutdown;
+pub mod telemetry;
+pub mod timestamp;
+
+#[cfg(feature = "grpc")]
+mod grpc_status;
+
+pub use error::ErrorCode;
+#[cfg(feature = "grpc")]
+pub use grpc_status::{code_of_status, status};
+pub use json_error::JsonError;
+pub use readiness::{Hold, Readiness};
+pub use shutdown::Shutdown;

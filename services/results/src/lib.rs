@@ -1,0 +1,1 @@
+//! REST over SQLite: keeps each prediction per request and user, and erases a user.
