@@ -1,0 +1,55 @@
+# Convoy. `make run` does all the set-up, builds, serves and shows a prediction; `make test` runs every check.
+#
+#   make run           set up, build in release, start the three services, send the sample photo, stay until Ctrl-C
+#   ONCE=1 make run    the same, and end after the table
+#   make test          formatting, lints, documentation and all tests
+#   make setup         only the set-up: wasm target, ONNX Runtime, models (each step is skipped when done)
+#   make build         set up and build target/release/convoy
+#   make clean         remove what was built; what was fetched stays in .convoy/
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-tests build run test fmt lint doc unit clean
+
+GUEST := preprocess-wasm/guest/Cargo.toml
+# The guest's pure code is also built natively, for its unit tests.
+GUEST_TARGET := target/guest-native
+
+help:
+	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
+
+setup:
+	@scripts/setup-wasm-target.sh
+	@scripts/setup-onnxruntime.sh
+	@scripts/check-models.sh
+
+# What the tests need beyond what serving needs: other languages' clients.
+setup-tests: setup
+	@scripts/setup-python-tools.sh
+
+build: setup
+	cargo build --release --locked -p convoy
+
+run: build
+	@scripts/run.sh
+
+test: setup-tests fmt lint doc unit
+
+fmt:
+	cargo fmt --all --check
+	cargo fmt --manifest-path $(GUEST) --check
+
+lint:
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	CARGO_TARGET_DIR=$(GUEST_TARGET) cargo clippy --manifest-path $(GUEST) --all-targets --locked -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+unit:
+	CARGO_TARGET_DIR=$(GUEST_TARGET) cargo test --manifest-path $(GUEST) --locked
+	cargo test --workspace --locked
+
+clean:
+	cargo clean

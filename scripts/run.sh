@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Starts all three services, waits until they are ready, sends the sample photo through POST /predict and prints
+# what was found; then serves until Ctrl-C. ONCE=1: ends after the table. `make run` builds first and calls this.
+#
+# Every flag of `convoy up` works through its environment variable: `FEATURE_ADDR=127.0.0.1:6001 make run`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+convoy=${CONVOY_BIN:-target/release/convoy}
+photo=tests/photos/double_decker_bus.jpg
+[ -x "$convoy" ] || { echo "run: $convoy is not there; 'make build' makes it." >&2; exit 1; }
+
+work=$(mktemp -d)
+ready=$work/ready.json
+mkdir -p .convoy
+log=.convoy/run.log
+pid=
+stop() {
+  trap - EXIT INT TERM
+  if [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; then
+    kill -TERM "$pid"
+    wait "$pid" || true
+  fi
+  rm -rf "$work"
+}
+trap stop EXIT
+trap 'stop; exit 130' INT
+trap 'stop; exit 143' TERM
+
+echo "run: starting the three services (log: $log)"
+# In a process group of its own: Ctrl-C reaches this script, which then stops the services in order.
+setsid "$convoy" up --ready-file "$ready" >"$log" 2>&1 &
+pid=$!
+# The end of the wait is the services' own: they become ready or they exit.
+until [ -s "$ready" ]; do
+  if ! kill -0 "$pid" 2>/dev/null; then
+    wait "$pid" && code=0 || code=$?
+    echo "run: convoy ended before it was ready (exit code $code):" >&2
+    tail -20 "$log" >&2
+    exit "$code"
+  fi
+  sleep 0.1
+done
+
+address() { tr -d '\n' <"$ready" | sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p"; }
+"$convoy" detect --server "http://$(address feature)" "$photo"
+cat <<END
+
+Convoy is serving:
+  REST     http://$(address feature)   POST /predict, POST /preprocess
+  gRPC     $(address grpc)          model_serving.ModelServing, inference.GRPCInferenceService
+  KServe   http://$(address http)   GET /v2
+  metrics  http://$(address metrics)/metrics
+  results  http://$(address results)   GET /predictions/{request_id}
+
+Try:  $convoy detect --server http://$(address feature) --out annotated $photo
+END
+
+[ -z "${ONCE:-}" ] || exit 0
+echo "Ctrl-C stops it."
+wait "$pid"
