@@ -7,6 +7,7 @@ use crate::{Readiness, Shutdown};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
 use http::StatusCode;
 use serde::Serialize;
@@ -69,14 +70,27 @@ fn ready_response(service: &'static str, readiness: &Readiness) -> Response {
 /// # Errors
 /// When accepting connections fails for good.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: &Shutdown) -> std::io::Result<()> {
-    let router = router.fallback(no_such_path).method_not_allowed_fallback(no_such_method);
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.stopping_owned()).await
+    // Small answers must not wait for the acknowledgement of what was sent before them (Nagle's algorithm).
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY was not set");
+        }
+    });
+    axum::serve(listener, with_fallbacks(router)).with_graceful_shutdown(shutdown.stopping_owned()).await
+}
+
+/// `router` as [`serve`] serves it: unknown paths (404) and methods (405) are answered in the JSON error shape. Tests
+/// that call a router without a listener want the same.
+pub fn with_fallbacks(router: Router) -> Router {
+    router.fallback(no_such_path).method_not_allowed_fallback(no_such_method)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json_error::ErrorBody;
     use http::Request;
+    use http_body_util::BodyExt as _;
     use tower::ServiceExt as _;
 
     async fn status_of(router: Router, path: &str) -> StatusCode {
@@ -93,5 +107,23 @@ mod tests {
         assert_eq!(status_of(router.clone(), "/ready").await, StatusCode::SERVICE_UNAVAILABLE);
         drop(hold);
         assert_eq!(status_of(router, "/ready").await, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn unknown_paths_and_methods_are_answered_in_the_error_shape() {
+        let router = with_fallbacks(health_route("test"));
+        for (method, path, status) in
+            [("GET", "/nothing", StatusCode::NOT_FOUND), ("POST", "/health", StatusCode::METHOD_NOT_ALLOWED)]
+        {
+            let request = Request::builder().method(method).uri(path).body(axum::body::Body::empty());
+            let response = router.clone().oneshot(request.expect("a request")).await.expect("infallible");
+            assert_eq!(response.status(), status);
+            if status == StatusCode::METHOD_NOT_ALLOWED {
+                assert_eq!(response.headers()[http::header::ALLOW], "GET,HEAD");
+            }
+            let body = response.into_body().collect().await.expect("a body in memory").to_bytes();
+            let body: ErrorBody = serde_json::from_slice(&body).expect("the error shape");
+            assert!(body.error.contains(path), "{}", body.error);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::ErrorCode;
 use axum::Json;
-use axum::extract::rejection::{BytesRejection, JsonRejection};
+use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -104,6 +104,19 @@ impl From<JsonRejection> for JsonError {
     }
 }
 
+/// A path whose variable parts are no text once their percent-encoding is undone.
+impl From<PathRejection> for JsonError {
+    fn from(rejection: PathRejection) -> Self {
+        match rejection {
+            PathRejection::FailedToDeserializePathParams(_) => {
+                Self::new(ErrorCode::InvalidInput, "The path is not percent-encoded UTF-8.")
+            }
+            // The route has no such part: a fault of ours.
+            _ => Self::new(ErrorCode::Internal, "The path could not be taken apart."),
+        }
+    }
+}
+
 /// The answer for a path that no route has.
 pub async fn no_such_path(uri: http::Uri) -> JsonError {
     JsonError::new(ErrorCode::NotFound, format!("There is nothing at {}.", uri.path()))
@@ -145,5 +158,19 @@ mod tests {
             assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
             assert_eq!(response.headers()[header::RETRY_AFTER], header);
         }
+    }
+
+    #[tokio::test]
+    async fn a_path_that_is_not_percent_encoded_text_is_the_senders_mistake() {
+        use axum::extract::Path;
+        use tower::ServiceExt as _;
+        async fn handler(path: Result<Path<String>, PathRejection>) -> Result<String, JsonError> {
+            Ok(path?.0)
+        }
+        let router = axum::Router::new().route("/{id}", axum::routing::get(handler));
+        let request = http::Request::get("/%FF").body(axum::body::Body::empty()).expect("a request");
+        let response = router.oneshot(request).await.expect("infallible");
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(body(response).await.code, "invalid_input");
     }
 }

@@ -1,0 +1,136 @@
+//! What can go wrong with a request, and with the service as a whole.
+
+use crate::store::{OpenError, StoreError};
+use service_kit::identifier::{self, IdentifierError};
+use service_kit::{ErrorCode, JsonError};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Why the service could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A port is taken, or the address is not this machine's.
+    #[error("Cannot listen on {address}: {source}.")]
+    Bind {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The database could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Accepting connections failed for good.
+    #[error("Cannot accept connections: {0}.")]
+    Serve(#[from] std::io::Error),
+}
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// A field that every prediction has is absent, or null.
+    #[error("Missing field: {0}")]
+    MissingField(&'static str),
+    /// An id breaks the rule of [`identifier`].
+    #[error("{field} {error}.")]
+    BadIdentifier {
+        /// `request_id` or `user_id`.
+        field: &'static str,
+        /// The part of the rule that it breaks.
+        error: IdentifierError,
+    },
+    /// A field holds something else than it should.
+    #[error("{field} must be {expected}.")]
+    WrongField {
+        /// The field's name.
+        field: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// The body has no bytes.
+    #[error("The request body is empty: send a JSON object.")]
+    EmptyBody,
+    /// The body is JSON of another kind.
+    #[error("The request body must be a JSON object.")]
+    NotAnObject,
+    /// The body is not JSON.
+    #[error("The request body is not valid JSON: {0}.")]
+    NotJson(String),
+    /// The connection ended before the body did.
+    #[error("The request body could not be read to its end.")]
+    BodyCutOff,
+    /// The body is declared as something else than JSON.
+    #[error("Send the request with `Content-Type: application/json`.")]
+    NotDeclaredJson,
+    /// The body is longer than allowed.
+    #[error("The request body is larger than {limit} bytes, the most that this service takes.")]
+    BodyTooLarge {
+        /// The longest body, in bytes.
+        limit: usize,
+    },
+    /// The bodies of all open requests together take too much memory.
+    #[error("The service holds as many requests as it can: send the request again later.")]
+    Crowded,
+    /// No prediction has the id.
+    #[error("There is no prediction with this request_id.")]
+    NotFound,
+    /// The id belongs to another prediction, of which nothing is shown.
+    #[error(
+        "A prediction with this request_id exists already, and this request does not repeat it: send another request_id."
+    )]
+    Exists,
+    /// The database is still being opened.
+    #[error("The service is starting: send the request again later.")]
+    Starting,
+    /// The store failed; it has logged why.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl RequestError {
+    /// The kind of failure.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::MissingField(_)
+            | Self::BadIdentifier { .. }
+            | Self::WrongField { .. }
+            | Self::EmptyBody
+            | Self::NotAnObject
+            | Self::NotJson(_)
+            | Self::BodyCutOff
+            | Self::NotDeclaredJson => ErrorCode::InvalidInput,
+            Self::BodyTooLarge { .. } => ErrorCode::TooLarge,
+            Self::Crowded => ErrorCode::Overloaded,
+            Self::NotFound => ErrorCode::NotFound,
+            Self::Exists => ErrorCode::AlreadyExists,
+            Self::Starting => ErrorCode::Unavailable,
+            Self::Store(error) => error.code(),
+        }
+    }
+
+    /// How long to wait before the next try, where trying again helps.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.code() {
+            ErrorCode::Overloaded | ErrorCode::Unavailable => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+}
+
+impl From<RequestError> for JsonError {
+    fn from(error: RequestError) -> Self {
+        let json = Self::new(error.code(), error.to_string()).with_retry_after(error.retry_after());
+        match error {
+            RequestError::NotDeclaredJson => json.with_status(http::StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            _ => json,
+        }
+    }
+}
+
+/// Checks an id from a path or a body.
+///
+/// # Errors
+/// [`RequestError::BadIdentifier`] with the field's name.
+pub(crate) fn check_identifier(field: &'static str, id: &str) -> Result<(), RequestError> {
+    identifier::validate(id).map_err(|error| RequestError::BadIdentifier { field, error })
+}

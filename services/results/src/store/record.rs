@@ -1,0 +1,186 @@
+//! What the store keeps: a prediction on its way in, and as it was stored.
+
+use jiff::Timestamp;
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use service_kit::timestamp::to_rfc3339;
+use std::error::Error;
+
+/// A prediction to be stored; its fields were checked by whoever built it.
+#[derive(Clone, Debug)]
+pub struct NewPrediction {
+    /// Unique among all predictions.
+    pub request_id: String,
+    /// The person or client that it belongs to.
+    pub user_id: String,
+    /// The model that made it, where known.
+    pub model_name: Option<String>,
+    /// The version of the model.
+    pub model_version: String,
+    /// How long the inference took, in milliseconds; finite and not negative.
+    pub inference_time_ms: f64,
+    /// Any JSON; kept byte for byte.
+    pub predictions: Box<RawValue>,
+    /// The client's SHA-256 over the request's content, in lower-case hex.
+    pub content_sha256: Option<String>,
+}
+
+/// A stored prediction; its JSON is what `GET /predictions/{request_id}` answers.
+#[derive(Clone, Debug, Serialize)]
+pub struct Prediction {
+    /// Unique among all predictions.
+    pub request_id: String,
+    /// The person or client that it belongs to.
+    pub user_id: String,
+    /// The model that made it, where known.
+    pub model_name: Option<String>,
+    /// The version of the model.
+    pub model_version: String,
+    /// How long the inference took, in milliseconds.
+    pub inference_time_ms: f64,
+    /// The JSON as it was sent.
+    pub predictions: Box<RawValue>,
+    /// The client's SHA-256 over the request's content, in lower-case hex.
+    pub content_sha256: Option<String>,
+    /// When it was stored: RFC 3339, UTC, microseconds.
+    pub timestamp: String,
+}
+
+/// What became of a prediction that was to be stored.
+#[derive(Clone, Debug)]
+pub enum Put {
+    /// It is on the disk.
+    Stored,
+    /// The same request was stored before: this is its record.
+    Repeated(Box<Prediction>),
+    /// The id belongs to something else.
+    Exists,
+}
+
+/// Where a listing goes on: after the prediction with this place in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    created_at: i64,
+    id: i64,
+}
+
+impl Cursor {
+    /// Before every prediction of a listing that runs from the newest to the oldest.
+    pub(super) const NEWEST: Self = Self { created_at: i64::MAX, id: i64::MAX };
+}
+
+/// A piece of a listing.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Newest first.
+    pub predictions: Vec<Prediction>,
+    /// Where the next piece starts; none after the last.
+    pub next: Option<Cursor>,
+}
+
+/// Bounds of a [`Page`]: it ends after the row that reaches one of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PageSize {
+    pub(super) rows: usize,
+    /// Bytes of the `predictions` column.
+    pub(super) bytes: usize,
+}
+
+/// A query for whole rows, as [`read`] takes them.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT request_id, user_id, model_name, model_version, inference_time_ms, predictions, \
+             content_sha256, created_at, id FROM predictions ",
+            $rest
+        )
+    };
+}
+
+pub(super) const FIND: &str = select!("WHERE request_id = ?1");
+
+/// Pages by key: no row is visited that an earlier page held, and nothing is sorted.
+pub(super) const PAGE: &str =
+    select!("WHERE user_id = ?1 AND (created_at, id) < (?2, ?3) ORDER BY created_at DESC, id DESC");
+
+const INSERT: &str = "\
+    INSERT INTO predictions (request_id, user_id, model_name, model_version, inference_time_ms, predictions, \
+                             content_sha256, created_at) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (request_id) DO NOTHING";
+
+/// Within the writer's transaction: stores `new`, or finds out what has its id.
+pub(super) fn put(connection: &Connection, new: &NewPrediction) -> rusqlite::Result<Put> {
+    let inserted = connection.prepare_cached(INSERT)?.execute(params![
+        new.request_id,
+        new.user_id,
+        new.model_name,
+        new.model_version,
+        new.inference_time_ms,
+        new.predictions.get(),
+        new.content_sha256,
+        Timestamp::now().as_microsecond(),
+    ])?;
+    if inserted == 1 {
+        return Ok(Put::Stored);
+    }
+    Ok(match find(connection, &new.request_id)? {
+        Some(stored) if repeats(new, &stored) => Put::Repeated(Box::new(stored)),
+        _ => Put::Exists,
+    })
+}
+
+/// Without a hash on both sides nobody can tell, so it counts as another request.
+fn repeats(new: &NewPrediction, stored: &Prediction) -> bool {
+    new.content_sha256.is_some()
+        && new.content_sha256 == stored.content_sha256
+        && new.user_id == stored.user_id
+}
+
+/// The prediction with `request_id`.
+pub(super) fn find(connection: &Connection, request_id: &str) -> rusqlite::Result<Option<Prediction>> {
+    let mut statement = connection.prepare_cached(FIND)?;
+    statement.query_row([request_id], read).optional()
+}
+
+/// The predictions of `user_id` after `from`, newest first.
+pub(super) fn page(
+    connection: &Connection,
+    user_id: &str,
+    from: Cursor,
+    size: PageSize,
+) -> rusqlite::Result<Page> {
+    let mut statement = connection.prepare_cached(PAGE)?;
+    let mut rows = statement.query(params![user_id, from.created_at, from.id])?;
+    let mut page = Page { predictions: Vec::new(), next: None };
+    let (mut bytes, mut last) = (0, from);
+    while let Some(row) = rows.next()? {
+        if page.predictions.len() >= size.rows || bytes >= size.bytes {
+            page.next = Some(last);
+            break;
+        }
+        let prediction = read(row)?;
+        bytes += prediction.predictions.get().len();
+        last = Cursor { created_at: row.get(7)?, id: row.get(8)? };
+        page.predictions.push(prediction);
+    }
+    Ok(page)
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Prediction> {
+    let invalid = |column, error: Box<dyn Error + Send + Sync>| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error)
+    };
+    let created_at = Timestamp::from_microsecond(row.get(7)?).map_err(|e| invalid(7, e.into()))?;
+    Ok(Prediction {
+        request_id: row.get(0)?,
+        user_id: row.get(1)?,
+        model_name: row.get(2)?,
+        model_version: row.get(3)?,
+        inference_time_ms: row.get(4)?,
+        predictions: RawValue::from_string(row.get(5)?).map_err(|e| invalid(5, e.into()))?,
+        content_sha256: row.get(6)?,
+        timestamp: to_rfc3339(created_at),
+    })
+}
