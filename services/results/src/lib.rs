@@ -18,7 +18,7 @@ pub use config::{Config, ConfigError};
 pub use error::Error;
 
 use routes::StoreSlot;
-use service_kit::{Readiness, Shutdown, http_server};
+use service_kit::{Hold, Readiness, Shutdown, http_server};
 use std::net::SocketAddr;
 use store::{PredictionStore, StoreOptions};
 use tokio::net::TcpListener;
@@ -90,7 +90,7 @@ pub async fn run(
         open(&config, &slot, &readiness),
         serve(listeners.public, public, &shutdown),
         serve(listeners.admin, admin, &shutdown),
-        unready_while_draining(&readiness, &shutdown),
+        unready_when_draining(&readiness, &shutdown),
     );
     if let Some(store) = slot.get() {
         store.clone().close().await;
@@ -115,10 +115,9 @@ async fn open(config: &Config, slot: &StoreSlot, readiness: &Readiness) -> Resul
     Ok(())
 }
 
-/// Unready from the first step of the shutdown on, while requests are still served.
-async fn unready_while_draining(readiness: &Readiness, shutdown: &Shutdown) -> Result<(), Error> {
+/// Unready from the first step of the shutdown on, while requests are still served, for as long as the caller keeps
+/// what this returns.
+async fn unready_when_draining(readiness: &Readiness, shutdown: &Shutdown) -> Result<Hold, Error> {
     shutdown.draining().await;
-    let _stopping = readiness.hold("the service is stopping");
-    shutdown.stopping().await;
-    Ok(())
+    Ok(readiness.hold("the service is stopping"))
 }
