@@ -2,8 +2,15 @@
 //!
 //! **Architecture invariant:** only [`onnx`] imports `ort`.
 
+pub mod onnx;
+pub mod simulated;
+
 use std::fmt;
 use std::str::FromStr;
+
+use crate::tensor::{DataType, Shape, Tensor};
+
+pub use onnx::RawSession;
 
 /// Where models are to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -72,5 +79,57 @@ impl ExecutionProvider {
 impl fmt::Display for ExecutionProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+/// Tensors of one batch, borrowed from the instance that runs it.
+#[derive(Clone, Debug)]
+pub struct Batch<'a> {
+    /// Rows of every tensor; 1 for a model without a batch dimension.
+    pub rows: usize,
+    /// The inputs, in the model's order.
+    pub inputs: Vec<BatchInput<'a>>,
+}
+
+/// One input of a batch.
+#[derive(Clone, Debug)]
+pub struct BatchInput<'a> {
+    /// Name of the input.
+    pub name: &'a str,
+    /// Type of its elements.
+    pub datatype: DataType,
+    /// Dimensions, with the batch dimension where the model has one.
+    pub shape: Shape,
+    /// Elements as in [`Tensor::data`], aligned for their type.
+    pub data: &'a [u8],
+}
+
+/// Runs batches. Each instance of a model owns one, on its own thread.
+pub trait Backend: Send {
+    /// Runs a batch and gives the model's outputs, all of them, in the model's order.
+    ///
+    /// # Errors
+    /// When the model fails; the backend can still be used.
+    fn infer(&mut self, batch: &Batch<'_>) -> Result<Vec<Tensor>, BackendError>;
+}
+
+/// Makes backends: one per instance, and a new one for an instance that was broken.
+pub trait BackendFactory: Send + Sync {
+    /// Makes a backend. Blocking.
+    ///
+    /// # Errors
+    /// When the model cannot be opened.
+    fn create(&self) -> Result<Box<dyn Backend>, BackendError>;
+}
+
+/// Why a backend failed, for the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BackendError(String);
+
+impl BackendError {
+    /// An error with what the runtime said, without a full stop at its end.
+    pub fn new(detail: impl Into<String>) -> Self {
+        Self(detail.into())
     }
 }

@@ -2,19 +2,28 @@
 //!
 //! `models/<name>/config.pbtxt` and `models/<name>/<version>/model.onnx`; or one `.onnx` file.
 
+mod complete;
+mod config;
+mod discover;
+mod load;
+mod parameters;
+mod placement;
 mod version;
+mod warmup;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::Device;
+use crate::backend::onnx::OnnxRuntime;
 use crate::error::{LoadError, ServingError};
 use crate::scheduler::ServingObserver;
+use discover::ModelSource;
 
-pub use version::{
-    DETECTIONS_OUTPUT, InferenceRequest, InferenceResponse, ModelVersion, Task, TensorSpec, VisionInput,
-};
+pub use crate::scheduler::{InferenceRequest, InferenceResponse};
+pub use crate::tensor::TensorSpec;
+pub use version::{DETECTIONS_OUTPUT, ModelVersion, Task, VisionInput};
 
 /// How models are found and run.
 #[derive(Clone, Debug)]
@@ -72,25 +81,61 @@ pub struct IndexEntry {
 
 /// The models being served.
 pub struct ModelRepository {
+    /// By name, then newest first.
     versions: Vec<Arc<ModelVersion>>,
+    default_model: Option<String>,
 }
 
 impl ModelRepository {
     /// Loads every model, warms it and starts its instances. Blocking: seconds.
+    ///
+    /// # Errors
+    /// When ONNX Runtime, the repository, or any model in it cannot be used.
     pub fn load(config: &RepositoryConfig, observer: Arc<dyn ServingObserver>) -> Result<Self, LoadError> {
-        let _ = (config, observer);
-        Ok(Self { versions: Vec::new() })
+        let sources = discover::discover(&config.path)?;
+        let default_model = default_model(config, &sources)?;
+        let runtime = OnnxRuntime::load(config.onnxruntime_lib.as_deref())?;
+        let mut versions = Vec::new();
+        for source in &sources {
+            for version in &source.versions {
+                let observer = Arc::clone(&observer);
+                versions.push(Arc::new(load::load_version(&runtime, config, source, version, observer)?));
+            }
+        }
+        log_fallback(&versions);
+        Ok(Self { versions, default_model })
     }
 
     /// The model `name` (empty: the default one) in `version` (empty: the newest one).
+    ///
+    /// # Errors
+    /// `NotFound` for what is not here.
     pub fn get(&self, name: &str, version: &str) -> Result<Arc<ModelVersion>, ServingError> {
-        let _ = version;
-        Err(ServingError::ModelNotFound { name: name.to_owned() })
+        let name = match (name, &self.default_model) {
+            ("", Some(default)) => default,
+            ("", None) => return Err(ServingError::NoDefaultModel),
+            (name, _) => name,
+        };
+        let mut versions = self.versions.iter().filter(|model| model.name() == name).peekable();
+        if versions.peek().is_none() {
+            return Err(ServingError::ModelNotFound { name: name.to_owned() });
+        }
+        let found = versions.find(|model| version.is_empty() || model.version() == version);
+        found.cloned().ok_or_else(|| ServingError::VersionNotFound {
+            name: name.to_owned(),
+            version: version.to_owned(),
+        })
     }
 
     /// Every model and version, sorted by name, then newest first.
     pub fn index(&self) -> Vec<IndexEntry> {
-        Vec::new()
+        let entry = |model: &Arc<ModelVersion>| IndexEntry {
+            name: model.name().to_owned(),
+            version: model.version().to_owned(),
+            state: "READY",
+            reason: String::new(),
+        };
+        self.versions.iter().map(entry).collect()
     }
 
     /// Every version being served.
@@ -100,9 +145,45 @@ impl ModelRepository {
 
     /// Name of the model that an empty name means.
     pub fn default_model(&self) -> Option<&str> {
-        None
+        self.default_model.as_deref()
     }
 
     /// Refuses new requests (`Unavailable`), runs what is queued, and joins the instances' threads. Blocking.
-    pub fn shutdown(&self) {}
+    pub fn shutdown(&self) {
+        // All are closed first, so that they drain side by side.
+        for model in &self.versions {
+            model.close();
+        }
+        for model in &self.versions {
+            model.stop();
+        }
+    }
 }
+
+/// The model that an empty name means: the one that is configured, else the only one.
+fn default_model(config: &RepositoryConfig, sources: &[ModelSource]) -> Result<Option<String>, LoadError> {
+    let Some(name) = &config.default_model else {
+        return Ok(match sources {
+            [only] => Some(only.name.clone()),
+            _ => None,
+        });
+    };
+    if sources.iter().any(|source| source.name == *name) {
+        return Ok(Some(name.clone()));
+    }
+    let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+    Err(LoadError::Repository {
+        path: config.path.clone(),
+        detail: format!("it does not hold the default model `{name}`; its models are {}", names.join(", ")),
+    })
+}
+
+/// Says once, and not for each model, why there is no GPU.
+fn log_fallback(versions: &[Arc<ModelVersion>]) {
+    if let Some(reason) = versions.iter().find_map(|model| model.fallback_reason()) {
+        tracing::info!(reason, "Models run on the CPU");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use convoy_proto::inference;
@@ -217,6 +218,17 @@ impl fmt::Display for Shape {
         }
         f.write_str("]")
     }
+}
+
+/// What an input or output of a model must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Type of its elements.
+    pub datatype: DataType,
+    /// Dimensions without the batch dimension; -1 for an open one.
+    pub dims: Vec<i64>,
 }
 
 /// A named tensor. Cloning it does not copy its data.

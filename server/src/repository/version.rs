@@ -1,29 +1,21 @@
 //! One version of a model, ready to be asked.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use convoy_proto::inference::ModelConfig;
 
 use crate::backend::ExecutionProvider;
-use crate::detection::Detection;
+use crate::detection::{Detection, Detector};
 use crate::error::ServingError;
-use crate::tensor::{DataType, Tensor};
+use crate::scheduler::{InferenceRequest, InferenceResponse, LatencyProfile, Scheduler};
+use crate::tensor::TensorSpec;
 
 /// Name of the output that a detection model has besides the model file's own: asked for by name only, and made by
 /// the faces from [`ModelVersion::detections`].
 pub const DETECTIONS_OUTPUT: &str = "detections";
-
-/// An input or output of a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorSpec {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Type of its elements.
-    pub datatype: DataType,
-    /// Dimensions without the batch dimension; -1 for an open one.
-    pub dims: Vec<i64>,
-}
 
 /// The image input of a vision model: what the sandbox is to make of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,36 +37,52 @@ pub enum Task {
     Classification,
 }
 
-/// Tensors for a model. Outputs asked for are the model's own; [`DETECTIONS_OUTPUT`] is none of them.
-#[derive(Clone, Debug, Default)]
-pub struct InferenceRequest {
-    /// The caller's id, for logs. May be empty.
-    pub id: String,
-    /// Every input of the model, in any order. A vision model's image input takes the declared data type, or UINT8
-    /// `[n,h,w,3]`.
-    pub inputs: Vec<Tensor>,
-    /// Names of the outputs wanted; empty: all. [`ModelVersion::detections`] wants all.
-    pub outputs: Vec<String>,
+impl Task {
+    /// The word for it in configurations.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Detection => "detection",
+            Self::Classification => "classification",
+        }
+    }
 }
 
-/// What a model answered.
-#[derive(Clone, Debug)]
-pub struct InferenceResponse {
-    /// The outputs asked for, in the order asked for, else in the model's.
-    pub outputs: Vec<Tensor>,
-    /// From arrival in the queue until an instance took the request.
-    pub queue: Duration,
-    /// What its batch took: written, run and split.
-    pub inference: Duration,
-    /// Rows of the batch it was part of.
-    pub batch_size: usize,
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A word that names no [`Task`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no task: use one of none, detection, classification.")]
+pub struct ParseTaskError(String);
+
+impl FromStr for Task {
+    type Err = ParseTaskError;
+
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        [Self::None, Self::Detection, Self::Classification]
+            .into_iter()
+            .find(|task| task.as_str() == value)
+            .ok_or_else(|| ParseTaskError(value.to_owned()))
+    }
 }
 
 /// One version of a model, ready to be asked.
 pub struct ModelVersion {
-    name: String,
-    version: String,
-    config: ModelConfig,
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) config: ModelConfig,
+    pub(super) inputs: Vec<TensorSpec>,
+    pub(super) outputs: Vec<TensorSpec>,
+    pub(super) vision: Option<VisionInput>,
+    pub(super) task: Task,
+    pub(super) detector: Option<Detector>,
+    pub(super) execution_provider: ExecutionProvider,
+    pub(super) fallback_reason: Option<String>,
+    pub(super) scheduler: Scheduler,
 }
 
 impl ModelVersion {
@@ -95,56 +103,77 @@ impl ModelVersion {
 
     /// The inputs, in the configuration's order.
     pub fn inputs(&self) -> &[TensorSpec] {
-        &[]
+        &self.inputs
     }
 
     /// The outputs, in the configuration's order.
     pub fn outputs(&self) -> &[TensorSpec] {
-        &[]
+        &self.outputs
     }
 
     /// The image input, if the model has one.
     pub fn vision(&self) -> Option<&VisionInput> {
-        None
+        self.vision.as_ref()
     }
 
     /// What the outputs mean.
     pub fn task(&self) -> Task {
-        Task::None
+        self.task
     }
 
     /// Rows a request may have; 0 when the model has no batch dimension.
     pub fn max_batch_size(&self) -> usize {
-        0
+        usize::try_from(self.config.max_batch_size).unwrap_or(0)
     }
 
     /// What the model really runs on.
     pub fn execution_provider(&self) -> ExecutionProvider {
-        ExecutionProvider::Cpu
+        self.execution_provider
     }
 
     /// Why it runs on the CPU although [`Device::Auto`](crate::backend::Device::Auto) tried a GPU.
     pub fn fallback_reason(&self) -> Option<&str> {
-        None
+        self.fallback_reason.as_deref()
     }
 
     /// Requests waiting in the queue.
     pub fn pending(&self) -> usize {
-        0
+        self.scheduler.pending()
     }
 
-    /// Checks the request, queues it, and waits for its result.
+    /// How long batches take, by their size.
+    pub fn profile(&self) -> LatencyProfile {
+        self.scheduler.profile()
+    }
+
+    /// Rows that are worth running at once on this device.
+    pub fn preferred_batch_size(&self) -> usize {
+        self.scheduler.preferred_batch_size()
+    }
+
+    /// Refuses new requests from now on; what is queued is still run.
+    pub(super) fn close(&self) {
+        self.scheduler.close();
+    }
+
+    /// Closes, runs what is queued, and joins the instances' threads. Blocking.
+    pub(super) fn stop(&self) {
+        self.scheduler.stop();
+    }
+
+    /// Checks the request, queues it, and waits for its result. Dropping the future takes the request out of the
+    /// queue.
     ///
     /// # Errors
-    /// `InvalidInput` for what does not fit the model, `Overloaded` when the queue is full, `DeadlineExceeded` when
-    /// the deadline passes first, `Unavailable` when the server is stopping, `Internal` when the model fails.
+    /// `InvalidInput` for what does not fit the model, `Overloaded` when the queue is full or other work comes first,
+    /// `DeadlineExceeded` when the deadline passes first, `Unavailable` when the server is stopping, `Internal` when
+    /// the model fails.
     pub async fn infer(
         &self,
         request: InferenceRequest,
         deadline: Option<Instant>,
     ) -> Result<InferenceResponse, ServingError> {
-        let _ = (request, deadline);
-        Err(ServingError::Unavailable("The model is not loaded.".to_owned()))
+        self.scheduler.infer(request, deadline).await
     }
 
     /// The detections in a response that holds all outputs: one list per row, best first; thresholds, non-maximum
@@ -153,7 +182,9 @@ impl ModelVersion {
     /// # Errors
     /// `InvalidInput` when the model is no detector, `Internal` when the response lacks its boxes or scores.
     pub fn detections(&self, response: &InferenceResponse) -> Result<Vec<Vec<Detection>>, ServingError> {
-        let _ = response;
-        Err(ServingError::InvalidInput(format!("Model `{}` is no detector.", self.name)))
+        match &self.detector {
+            Some(detector) => detector.detect(&response.outputs),
+            None => Err(ServingError::InvalidInput(format!("Model `{}` is no detector.", self.name))),
+        }
     }
 }

@@ -1,0 +1,359 @@
+//! Runs models on ONNX Runtime: the only module that imports `ort`.
+//!
+//! The shared library and its environment are one per process, as ONNX Runtime has them: [`OnnxRuntime::load`] gives
+//! every caller the same one. It is the only global here.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use half::{bf16, f16};
+use ort::ep::{self, ExecutionProvider as _};
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{Session, SessionInputValue};
+use ort::value::{
+    DynValue, Outlet, PrimitiveTensorElementType, Tensor as OrtTensor, TensorElementType, TensorRef, ValueType,
+};
+
+use super::{Backend, BackendError, BackendFactory, Batch, BatchInput, ExecutionProvider};
+use crate::error::LoadError;
+use crate::tensor::{DataType, Shape, Tensor, TensorSpec};
+
+/// Where `scripts/setup-onnxruntime.sh` puts the library, under the repository's root.
+const SET_UP_LIBRARY: &str = ".convoy/onnxruntime/libonnxruntime.so";
+/// What the system's loader is asked for.
+const SYSTEM_LIBRARY: &str = "libonnxruntime.so";
+
+/// ONNX Runtime, loaded. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct OnnxRuntime {
+    environment: ort::environment::Environment,
+    library: Arc<PathBuf>,
+}
+
+/// ONNX Runtime allows one library and one environment per process.
+static LOADED: Mutex<Option<OnnxRuntime>> = Mutex::new(None);
+
+/// How a model is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// What runs it.
+    pub provider: ExecutionProvider,
+    /// Number of the GPU, for [`ExecutionProvider::Cuda`].
+    pub device_id: i32,
+    /// Threads that work on one operator, the caller's included.
+    pub intra_op_threads: usize,
+}
+
+impl OnnxRuntime {
+    /// Loads `library`, or the one found in the documented places: `.convoy/onnxruntime/libonnxruntime.so` under the
+    /// working directory or an ancestor of the executable, else what the system's loader finds.
+    ///
+    /// # Errors
+    /// When there is none, when it is too old, or when the process has loaded another one before.
+    pub fn load(library: Option<&Path>) -> Result<Self, LoadError> {
+        let library = library.map_or_else(find_library, Path::to_path_buf);
+        let failed = |detail: String| LoadError::Runtime { library: library.clone(), detail };
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = &*loaded {
+            if *runtime.library != library {
+                return Err(failed(format!(
+                    "this process has loaded {} already, and can load only one",
+                    runtime.library.display()
+                )));
+            }
+            return Ok(runtime.clone());
+        }
+        let builder = ort::init_from(&library).map_err(|error| failed(sentence(error)))?;
+        let environment =
+            builder.with_name("convoy").with_telemetry(false).build().map_err(|error| failed(sentence(error)))?;
+        tracing::info!(library = %library.display(), build = ort::info(), "ONNX Runtime loaded");
+        let runtime = Self { environment, library: Arc::new(library) };
+        *loaded = Some(runtime.clone());
+        Ok(runtime)
+    }
+
+    /// Whether the library was built with the CUDA execution provider. It may still find no GPU.
+    pub fn offers_cuda(&self) -> bool {
+        ep::CUDA::is_available().unwrap_or(false)
+    }
+
+    /// Opens a model.
+    ///
+    /// # Errors
+    /// When the file is no model, or the execution provider cannot be had: there is no silent change to another.
+    pub fn open(&self, model: &Path, options: &SessionOptions) -> Result<RawSession, BackendError> {
+        self.session(model, options, GraphOptimizationLevel::All)
+    }
+
+    /// Opens a model just to read its inputs and outputs: sooner, and not made to run fast.
+    ///
+    /// # Errors
+    /// When the file is no model.
+    pub fn inspect(&self, model: &Path) -> Result<RawSession, BackendError> {
+        let options = SessionOptions { provider: ExecutionProvider::Cpu, device_id: 0, intra_op_threads: 1 };
+        self.session(model, &options, GraphOptimizationLevel::Disable)
+    }
+
+    fn session(
+        &self,
+        model: &Path,
+        options: &SessionOptions,
+        optimization: GraphOptimizationLevel,
+    ) -> Result<RawSession, BackendError> {
+        let session =
+            self.build(model, options, optimization).map_err(|error| BackendError::new(sentence(error)))?;
+        let specs = |outlets: &[Outlet]| outlets.iter().map(spec).collect::<Result<Vec<_>, _>>();
+        let (inputs, outputs) = (specs(session.inputs())?, specs(session.outputs())?);
+        Ok(RawSession { session, inputs, outputs })
+    }
+
+    fn build(
+        &self,
+        model: &Path,
+        options: &SessionOptions,
+        optimization: GraphOptimizationLevel,
+    ) -> ort::Result<Session> {
+        let mut builder = Session::builder(&self.environment)?
+            .with_optimization_level(optimization)?
+            .with_intra_threads(options.intra_op_threads)?
+            // Threads that spin between runs would take the cores from everything else on the machine.
+            .with_config_entry("session.force_spinning_stop", "1")?;
+        if options.provider == ExecutionProvider::Cuda {
+            let cuda = ep::CUDA::default()
+                .with_device_id(options.device_id)
+                // Off, so that a GPU's answers differ from a CPU's in the last digits only.
+                .with_tf32(false)
+                .build()
+                // Without this, ort goes on with the CPU as if nothing had happened.
+                .error_on_failure();
+            builder = builder.with_execution_providers([cuda])?;
+        }
+        builder.commit_from_file(model)
+    }
+}
+
+/// The library in the documented places.
+fn find_library() -> PathBuf {
+    let working_directory = std::env::current_dir().ok();
+    let executable = std::env::current_exe().ok();
+    let above_executable = executable.iter().flat_map(|path| path.ancestors().skip(1));
+    working_directory
+        .as_deref()
+        .into_iter()
+        .chain(above_executable)
+        .map(|folder| folder.join(SET_UP_LIBRARY))
+        .find(|library| library.is_file())
+        .unwrap_or_else(|| PathBuf::from(SYSTEM_LIBRARY))
+}
+
+/// Makes backends for one model file.
+#[derive(Clone, Debug)]
+pub struct OnnxBackendFactory {
+    /// The library.
+    pub runtime: OnnxRuntime,
+    /// The model file.
+    pub model: PathBuf,
+    /// How it is opened.
+    pub options: SessionOptions,
+    /// Names of the outputs that the model version gives, in its order.
+    pub outputs: Vec<String>,
+}
+
+impl BackendFactory for OnnxBackendFactory {
+    fn create(&self) -> Result<Box<dyn Backend>, BackendError> {
+        let mut session = self.runtime.open(&self.model, &self.options)?;
+        session.select_outputs(&self.outputs)?;
+        Ok(Box::new(session))
+    }
+}
+
+/// An open model, run directly: no queue, no batching. For backends, and to measure them against.
+#[derive(Debug)]
+pub struct RawSession {
+    session: Session,
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+}
+
+impl RawSession {
+    /// The model's inputs with all dimensions as the file has them; -1 for an open one.
+    pub fn inputs(&self) -> &[TensorSpec] {
+        &self.inputs
+    }
+
+    /// The outputs that a run gives, with all dimensions as the file has them; -1 for an open one.
+    pub fn outputs(&self) -> &[TensorSpec] {
+        &self.outputs
+    }
+
+    /// Gives these outputs from now on, in this order.
+    ///
+    /// # Errors
+    /// When the model has no such output.
+    pub fn select_outputs(&mut self, names: &[String]) -> Result<(), BackendError> {
+        let find = |name: &String| {
+            let found = self.outputs.iter().find(|spec| *spec.name == **name).cloned();
+            found.ok_or_else(|| BackendError::new(format!("the model file has no output `{name}`")))
+        };
+        self.outputs = names.iter().map(find).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+}
+
+impl Backend for RawSession {
+    fn infer(&mut self, batch: &Batch<'_>) -> Result<Vec<Tensor>, BackendError> {
+        let values: Vec<(&str, SessionInputValue<'_>)> =
+            batch.inputs.iter().map(|input| Ok((input.name, input_value(input)?))).collect::<Result<_, BackendError>>()?;
+        let mut values = self.session.run(values).map_err(|error| BackendError::new(sentence(error)))?;
+        let take = |spec: &TensorSpec| {
+            let value = values.remove(&*spec.name);
+            let value = value.ok_or_else(|| BackendError::new(format!("the model gave no output `{}`", spec.name)))?;
+            output_tensor(spec, value)
+        };
+        self.outputs.iter().map(take).collect()
+    }
+}
+
+/// What a model file says of an input or output.
+fn spec(outlet: &Outlet) -> Result<TensorSpec, BackendError> {
+    let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
+        return Err(BackendError::new(format!("`{}` is no tensor but {}", outlet.name(), outlet.dtype())));
+    };
+    let datatype = data_type(*ty)
+        .ok_or_else(|| BackendError::new(format!("`{}` has the data type {ty}, which is not served", outlet.name())))?;
+    Ok(TensorSpec { name: outlet.name().into(), datatype, dims: shape.to_vec() })
+}
+
+fn data_type(ty: TensorElementType) -> Option<DataType> {
+    Some(match ty {
+        TensorElementType::Bool => DataType::Bool,
+        TensorElementType::Uint8 => DataType::Uint8,
+        TensorElementType::Uint16 => DataType::Uint16,
+        TensorElementType::Uint32 => DataType::Uint32,
+        TensorElementType::Uint64 => DataType::Uint64,
+        TensorElementType::Int8 => DataType::Int8,
+        TensorElementType::Int16 => DataType::Int16,
+        TensorElementType::Int32 => DataType::Int32,
+        TensorElementType::Int64 => DataType::Int64,
+        TensorElementType::Float16 => DataType::Fp16,
+        TensorElementType::Float32 => DataType::Fp32,
+        TensorElementType::Float64 => DataType::Fp64,
+        TensorElementType::Bfloat16 => DataType::Bf16,
+        TensorElementType::String => DataType::Bytes,
+        _ => return None,
+    })
+}
+
+/// A view of the batch's bytes for ONNX Runtime; only strings are copied.
+fn input_value<'a>(input: &BatchInput<'a>) -> Result<SessionInputValue<'a>, BackendError> {
+    match input.datatype {
+        DataType::Bool => {
+            let elements: &[bool] = bytemuck::checked::try_cast_slice(input.data)
+                .map_err(|error| BackendError::new(format!("input `{}`: {error}", input.name)))?;
+            tensor_ref(input, elements)
+        }
+        DataType::Uint8 => view::<u8>(input),
+        DataType::Uint16 => view::<u16>(input),
+        DataType::Uint32 => view::<u32>(input),
+        DataType::Uint64 => view::<u64>(input),
+        DataType::Int8 => view::<i8>(input),
+        DataType::Int16 => view::<i16>(input),
+        DataType::Int32 => view::<i32>(input),
+        DataType::Int64 => view::<i64>(input),
+        DataType::Fp16 => view::<f16>(input),
+        DataType::Fp32 => view::<f32>(input),
+        DataType::Fp64 => view::<f64>(input),
+        DataType::Bf16 => view::<bf16>(input),
+        DataType::Bytes => strings(input),
+    }
+}
+
+fn view<'a, T>(input: &BatchInput<'a>) -> Result<SessionInputValue<'a>, BackendError>
+where
+    T: PrimitiveTensorElementType + bytemuck::AnyBitPattern + std::fmt::Debug,
+{
+    let elements: &[T] = bytemuck::try_cast_slice(input.data)
+        .map_err(|error| BackendError::new(format!("input `{}`: {error}", input.name)))?;
+    tensor_ref(input, elements)
+}
+
+fn tensor_ref<'a, T>(input: &BatchInput<'a>, elements: &'a [T]) -> Result<SessionInputValue<'a>, BackendError>
+where
+    T: PrimitiveTensorElementType + Clone + std::fmt::Debug + 'static,
+{
+    let tensor = TensorRef::from_array_view((input.shape.to_vec(), elements));
+    tensor.map(SessionInputValue::from).map_err(|error| BackendError::new(sentence(error)))
+}
+
+fn strings<'a>(input: &BatchInput<'_>) -> Result<SessionInputValue<'a>, BackendError> {
+    let failed = |detail: &str| BackendError::new(format!("input `{}`: {detail}", input.name));
+    let ends = crate::tensor::byte_string_ends(input.data).ok_or_else(|| failed("its elements do not add up"))?;
+    let mut start = 0;
+    let mut elements = Vec::with_capacity(ends.len());
+    for end in ends {
+        let text = std::str::from_utf8(&input.data[start + 4..end]);
+        let text = text.map_err(|_| failed("ONNX Runtime takes strings of UTF-8 only"))?;
+        elements.push(text.to_owned());
+        start = end;
+    }
+    let tensor = OrtTensor::from_string_array((input.shape.to_vec(), elements.as_slice()));
+    tensor.map(SessionInputValue::from).map_err(|error| BackendError::new(sentence(error)))
+}
+
+/// The memory ONNX Runtime wrote an output into becomes the tensor's data: it is freed when the last answer is sent.
+fn output_tensor(spec: &TensorSpec, value: DynValue) -> Result<Tensor, BackendError> {
+    let name = spec.name.to_string();
+    match spec.datatype {
+        DataType::Bool => adopt::<bool>(name, DataType::Bool, value),
+        DataType::Uint8 => adopt::<u8>(name, DataType::Uint8, value),
+        DataType::Uint16 => adopt::<u16>(name, DataType::Uint16, value),
+        DataType::Uint32 => adopt::<u32>(name, DataType::Uint32, value),
+        DataType::Uint64 => adopt::<u64>(name, DataType::Uint64, value),
+        DataType::Int8 => adopt::<i8>(name, DataType::Int8, value),
+        DataType::Int16 => adopt::<i16>(name, DataType::Int16, value),
+        DataType::Int32 => adopt::<i32>(name, DataType::Int32, value),
+        DataType::Int64 => adopt::<i64>(name, DataType::Int64, value),
+        DataType::Fp16 => adopt::<f16>(name, DataType::Fp16, value),
+        DataType::Fp32 => adopt::<f32>(name, DataType::Fp32, value),
+        DataType::Fp64 => adopt::<f64>(name, DataType::Fp64, value),
+        DataType::Bf16 => adopt::<bf16>(name, DataType::Bf16, value),
+        DataType::Bytes => {
+            let (shape, elements) = value.try_extract_strings().map_err(|error| BackendError::new(sentence(error)))?;
+            let shape = Shape::from(&**shape);
+            Ok(Tensor { shape, ..Tensor::from_byte_strings(name, elements) })
+        }
+    }
+}
+
+fn adopt<T>(name: String, datatype: DataType, value: DynValue) -> Result<Tensor, BackendError>
+where
+    T: PrimitiveTensorElementType + bytemuck::NoUninit + std::fmt::Debug + Send + Sync + 'static,
+{
+    let value = value.downcast::<ort::value::TensorValueType<T>>();
+    let value = value.map_err(|error| BackendError::new(format!("output `{name}`: {}", sentence(error))))?;
+    let shape = Shape::from(&**value.shape());
+    // An empty tensor may have no memory at all.
+    let data = match shape.element_count() {
+        Some(0) => Bytes::new(),
+        _ => Bytes::from_owner(Adopted(value)),
+    };
+    Ok(Tensor { name, datatype, shape, data })
+}
+
+/// An output in the memory of ONNX Runtime.
+struct Adopted<T: PrimitiveTensorElementType + std::fmt::Debug>(OrtTensor<T>);
+
+impl<T: PrimitiveTensorElementType + bytemuck::NoUninit + std::fmt::Debug> AsRef<[u8]> for Adopted<T> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(self.0.extract_tensor().1)
+    }
+}
+
+/// What ONNX Runtime said, fit for the middle of a sentence.
+fn sentence(error: impl std::fmt::Display) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,274 @@
+//! A model version on disk becomes one that can be asked: opened on its device, warmed, measured, scheduled.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use super::RepositoryConfig;
+use super::complete::{CompletedModel, complete};
+use super::discover::ModelSource;
+use super::parameters::Parameters;
+use super::placement::Placement;
+use super::version::{DETECTIONS_OUTPUT, ModelVersion, Task};
+use super::warmup;
+use crate::backend::onnx::{OnnxBackendFactory, OnnxRuntime, SessionOptions};
+use crate::backend::{Backend, BackendFactory, Device, ExecutionProvider};
+use crate::detection::Detector;
+use crate::error::LoadError;
+use crate::scheduler::{
+    InstanceParts, LatencyProfile, Scheduler, SchedulerOptions, ServingObserver, Signature,
+};
+use crate::tensor::DataType;
+
+/// Loads one version of a model.
+pub(crate) fn load_version(
+    runtime: &OnnxRuntime,
+    repository: &RepositoryConfig,
+    source: &ModelSource,
+    (number, file): &(u64, std::path::PathBuf),
+    observer: Arc<dyn ServingObserver>,
+) -> Result<ModelVersion, LoadError> {
+    let loading = Loading { runtime, repository, source, file };
+    let parameters =
+        Parameters::parse(&source.written.config.parameters).map_err(|detail| loading.config_error(detail))?;
+    let completed = loading.complete(&parameters)?;
+    let detector = match parameters.task {
+        Task::Detection => {
+            Some(loading.detector(&parameters, &completed).map_err(|detail| loading.config_error(detail))?)
+        }
+        Task::None | Task::Classification => None,
+    };
+    let CompletedModel { config, signature, vision } = completed;
+    let signature = Arc::new(signature);
+    let started = loading.start(&parameters, &signature)?;
+    let version = number.to_string();
+    let queue_size = queue_size(&config).unwrap_or(repository.queue_size);
+    let options = SchedulerOptions {
+        signature: Arc::clone(&signature),
+        version: version.clone(),
+        queue_size,
+        profile: started.profile,
+        observer,
+    };
+    let instances = started.instances.len();
+    let scheduler = Scheduler::start(options, started.instances)
+        .map_err(|error| loading.model_error(format!("a thread for it cannot be started: {error}")))?;
+    let model = ModelVersion {
+        name: source.name.clone(),
+        version,
+        config,
+        inputs: signature.inputs.iter().map(|input| input.tensor.clone()).collect(),
+        outputs: signature.outputs.clone(),
+        vision,
+        task: parameters.task,
+        detector,
+        execution_provider: started.provider,
+        fallback_reason: started.fallback_reason,
+        scheduler,
+    };
+    log_loaded(&model, instances);
+    Ok(model)
+}
+
+fn log_loaded(model: &ModelVersion, instances: usize) {
+    let durations: Vec<String> = model
+        .profile()
+        .measurements()
+        .map(|(rows, duration)| format!("{rows}: {:.2}", duration.as_secs_f64() * 1e3))
+        .collect();
+    tracing::info!(
+        model = model.name, version = model.version, execution_provider = %model.execution_provider, instances,
+        max_batch_size = model.max_batch_size(), preferred_batch_size = model.preferred_batch_size(),
+        duration_ms_by_rows = durations.join(", "), "Model loaded"
+    );
+}
+
+/// `default_queue_policy { max_queue_size }`, with Triton's meaning: 0 is no limit of its own.
+fn queue_size(config: &convoy_proto::inference::ModelConfig) -> Option<usize> {
+    use convoy_proto::inference::model_config::SchedulingChoice;
+    let Some(SchedulingChoice::DynamicBatching(batching)) = &config.scheduling_choice else { return None };
+    let size = batching.default_queue_policy.as_ref()?.max_queue_size;
+    usize::try_from(size).ok().filter(|&size| size > 0)
+}
+
+/// A version while it is being loaded.
+struct Loading<'a> {
+    runtime: &'a OnnxRuntime,
+    repository: &'a RepositoryConfig,
+    source: &'a ModelSource,
+    file: &'a Path,
+}
+
+/// Instances on the device that was chosen.
+struct Started {
+    instances: Vec<InstanceParts>,
+    profile: LatencyProfile,
+    provider: ExecutionProvider,
+    fallback_reason: Option<String>,
+}
+
+impl Loading<'_> {
+    /// Completes the configuration from the model file.
+    fn complete(&self, parameters: &Parameters) -> Result<CompletedModel, LoadError> {
+        if !self.file.is_file() {
+            return Err(self.model_error("there is no such file".to_owned()));
+        }
+        let session = self.runtime.inspect(self.file).map_err(|error| self.model_error(error.to_string()))?;
+        complete(
+            &self.source.name,
+            &self.source.written,
+            parameters,
+            session.inputs(),
+            session.outputs(),
+            self.repository.default_max_batch_size,
+        )
+        .map_err(|detail| self.config_error(detail))
+    }
+
+    fn detector(&self, parameters: &Parameters, completed: &CompletedModel) -> Result<Detector, String> {
+        let signature = &completed.signature;
+        let Some(vision) = &completed.vision else {
+            return Err("task is detection, but the model has no image input: give one input a format".to_owned());
+        };
+        if signature.outputs.iter().any(|output| &*output.name == DETECTIONS_OUTPUT) {
+            return Err(format!("task is detection, but the model has an output `{DETECTIONS_OUTPUT}` of its own"));
+        }
+        let output = |parameter: &str, name: &str| {
+            let found = signature.outputs.iter().find(|output| &*output.name == name);
+            let found = found.ok_or_else(|| {
+                format!("task is detection, but there is no output `{name}`: set the parameter `{parameter}`")
+            })?;
+            match found.datatype {
+                DataType::Fp32 => Ok(found),
+                other => Err(format!("output `{name}` of a detector is {other}, and must be FP32")),
+            }
+        };
+        let boxes = output("boxes_output", &parameters.boxes_output)?;
+        let scores = output("scores_output", &parameters.scores_output)?;
+        if !matches!(*boxes.dims, [.., 4 | -1]) {
+            return Err(format!("output `{}` has no boxes: its last dimension must be 4", boxes.name));
+        }
+        let labels = self.labels(&parameters.labels)?;
+        if let Some(&classes) = scores.dims.last()
+            && classes >= 0
+            && usize::try_from(classes) != Ok(labels.len())
+        {
+            return Err(format!(
+                "{} has {} names, but output `{}` has scores for {classes} classes",
+                parameters.labels,
+                labels.len(),
+                scores.name
+            ));
+        }
+        Ok(Detector {
+            boxes_output: Arc::clone(&boxes.name),
+            scores_output: Arc::clone(&scores.name),
+            box_format: parameters.box_format,
+            size: (vision.resize.width as f32, vision.resize.height as f32),
+            classes: kept_classes(labels, parameters.keep_classes.as_deref())?,
+            score_threshold: parameters.score_threshold,
+            iou_threshold: parameters.iou_threshold,
+            max_detections: parameters.max_detections,
+        })
+    }
+
+    /// The names of the classes, one a line.
+    fn labels(&self, file: &str) -> Result<Vec<Arc<str>>, String> {
+        let path = self.source.folder.join(file);
+        let text = fs::read_to_string(&path).map_err(|error| format!("the labels {}: {error}", path.display()))?;
+        Ok(text.lines().map(|line| line.trim().into()).collect())
+    }
+
+    /// Opens and warms the instances: on the GPU if it is asked for or can be had, else on the CPU.
+    fn start(&self, parameters: &Parameters, signature: &Arc<Signature>) -> Result<Started, LoadError> {
+        let place = |device| {
+            let cores = available_parallelism().map_or(1, usize::from);
+            let placed = Placement::new(&self.source.written.config, parameters, device, cores);
+            placed.map_err(|detail| self.config_error(detail))
+        };
+        let device = Placement::device(&self.source.written.config, self.repository.device)
+            .map_err(|detail| self.config_error(detail))?;
+        let unusable = |detail: String| LoadError::Device { device: "cuda".to_owned(), detail };
+        match device {
+            Device::Cpu => {
+                let failed = |detail| self.model_error(detail);
+                self.start_on(&place(ExecutionProvider::Cpu)?, signature, None).map_err(failed)
+            }
+            Device::Cuda if !self.runtime.offers_cuda() => Err(unusable(
+                "the library of ONNX Runtime is built without CUDA: install one that is, or use --device cpu".to_owned(),
+            )),
+            Device::Cuda => {
+                self.start_on(&place(ExecutionProvider::Cuda)?, signature, None).map_err(unusable)
+            }
+            Device::Auto => {
+                let reason = match self.runtime.offers_cuda() {
+                    false => "the library of ONNX Runtime is built without CUDA".to_owned(),
+                    true => match self.start_on(&place(ExecutionProvider::Cuda)?, signature, None) {
+                        Ok(started) => return Ok(started),
+                        Err(reason) => reason,
+                    },
+                };
+                self.start_on(&place(ExecutionProvider::Cpu)?, signature, Some(reason))
+                    .map_err(|detail| self.model_error(detail))
+            }
+        }
+    }
+
+    /// Opens and warms every instance of a placement, and measures the first. The error is what failed.
+    fn start_on(
+        &self,
+        placement: &Placement,
+        signature: &Arc<Signature>,
+        fallback_reason: Option<String>,
+    ) -> Result<Started, String> {
+        let mut instances = Vec::with_capacity(placement.device_ids.len());
+        for &device_id in &placement.device_ids {
+            let factory = OnnxBackendFactory {
+                runtime: self.runtime.clone(),
+                model: self.file.to_owned(),
+                options: SessionOptions {
+                    provider: placement.provider,
+                    device_id,
+                    intra_op_threads: placement.intra_op_threads,
+                },
+                outputs: signature.outputs.iter().map(|output| output.name.to_string()).collect(),
+            };
+            let backend = factory.create().map_err(|error| error.to_string())?;
+            instances.push(InstanceParts { backend, factory: Arc::new(factory) });
+        }
+        let mut backends = instances.iter_mut().map(|instance| instance.backend.as_mut() as &mut dyn Backend);
+        let first = backends.next().ok_or("instance_group gives no instance")?;
+        let profile = warmup::measure(first, signature, self.repository.profile_time)?;
+        for backend in backends {
+            warmup::run_once(backend, signature)?;
+        }
+        Ok(Started { instances, profile, provider: placement.provider, fallback_reason })
+    }
+
+    fn config_error(&self, detail: String) -> LoadError {
+        // Where there is no configuration, what is missing from it is said of the model.
+        if !self.source.config_path.is_file() {
+            return self.model_error(detail);
+        }
+        LoadError::Config { path: self.source.config_path.clone(), line: None, detail }
+    }
+
+    fn model_error(&self, detail: String) -> LoadError {
+        LoadError::Model { path: self.file.to_owned(), detail }
+    }
+}
+
+/// Column and name of the classes to keep, in the order of the columns.
+fn kept_classes(labels: Vec<Arc<str>>, keep: Option<&[String]>) -> Result<Vec<(usize, Arc<str>)>, String> {
+    if let Some(keep) = keep {
+        if let Some(unknown) = keep.iter().find(|name| !labels.iter().any(|label| **label == ***name)) {
+            return Err(format!("parameter `keep_classes` names `{unknown}`, which the labels do not have"));
+        }
+        if keep.is_empty() {
+            return Err("parameter `keep_classes` names no class".to_owned());
+        }
+    }
+    let kept = |label: &Arc<str>| keep.is_none_or(|keep| keep.iter().any(|name| **name == **label));
+    Ok(labels.into_iter().enumerate().filter(|(_, label)| kept(label)).collect())
+}
