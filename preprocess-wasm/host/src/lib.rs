@@ -9,13 +9,19 @@
 //!   [`Placement`] takes coordinates of the tensor back to the image.
 //! * [`SandboxError`] says what went wrong and whose fault it is.
 
+mod budget;
+mod component;
+mod convert;
+mod engine;
 mod error;
 mod image;
 mod limits;
 mod placement;
+mod pool;
 mod resize;
 mod sandbox;
 
+pub use component::component_bytes;
 pub use error::SandboxError;
 pub use image::{Features, ImageTensor, Preprocessed, SourceImage};
 pub use limits::{Limits, SandboxConfig};

@@ -1,0 +1,146 @@
+//! JPEG, by `jpeg-decoder`: strict about data that end early, and with simd128 code.
+
+use image::metadata::Orientation;
+use jpeg_decoder::{CodingProcess, ColorTransform, Error as JpegError, PixelFormat};
+
+use super::{Format, Header};
+use crate::error::Error;
+
+/// A JPEG whose header has been read.
+pub(super) struct Jpeg<'a> {
+    decoder: jpeg_decoder::Decoder<&'a [u8]>,
+    pixel_format: PixelFormat,
+    markers: Markers,
+}
+
+impl<'a> Jpeg<'a> {
+    pub(super) fn open(bytes: &'a [u8]) -> Result<(Header, Self), Error> {
+        let mut decoder = jpeg_decoder::Decoder::new(bytes);
+        decoder.read_info().map_err(classify)?;
+        let info =
+            decoder.info().ok_or_else(|| Error::Corrupt("a JPEG without a frame header".to_owned()))?;
+        let mode = match (info.coding_process, info.pixel_format) {
+            (CodingProcess::Lossless, _) | (_, PixelFormat::L16) => {
+                return Err(Error::UnsupportedFormat("lossless JPEG".to_owned()));
+            }
+            (_, PixelFormat::L8) => "L",
+            (_, PixelFormat::RGB24) => "RGB",
+            (_, PixelFormat::CMYK32) => "CMYK",
+        };
+        let markers = Markers::read(bytes);
+        if let Some(transform) = markers.color_transform(info.pixel_format) {
+            decoder.set_color_transform(transform);
+        }
+        let orientation = decoder
+            .exif_data()
+            .and_then(Orientation::from_exif_chunk)
+            .unwrap_or(Orientation::NoTransforms);
+        let (width, height) = (u32::from(info.width), u32::from(info.height));
+        let header = Header { width, height, orientation, format: Format::Jpeg, mode };
+        Ok((header, Self { decoder, pixel_format: info.pixel_format, markers }))
+    }
+
+    /// RGB as stored. Data that end before the image's end marker are truncated, never a half grey image.
+    pub(super) fn decode(mut self) -> Result<Vec<u8>, Error> {
+        let pixels = self.decoder.decode().map_err(classify)?;
+        Ok(match self.pixel_format {
+            PixelFormat::RGB24 => pixels,
+            PixelFormat::L8 => pixels.iter().flat_map(|&grey| [grey; 3]).collect(),
+            PixelFormat::CMYK32 => cmyk_to_rgb(&pixels, self.markers.adobe_transform.is_some()),
+            PixelFormat::L16 => return Err(Error::UnsupportedFormat("lossless JPEG".to_owned())),
+        })
+    }
+}
+
+/// The decoder hands out 255 less what is stored. Adobe's programs store CMYK inverted, so that is ink; in a file
+/// without Adobe's marker what is stored is ink. (Pillow and libjpeg take it so.)
+fn cmyk_to_rgb(pixels: &[u8], adobe: bool) -> Vec<u8> {
+    let paper = |value: u8| u32::from(if adobe { 255 - value } else { value });
+    pixels
+        .chunks_exact(4)
+        .flat_map(|cmyk| {
+            let white = paper(cmyk[3]);
+            [cmyk[0], cmyk[1], cmyk[2]].map(|ink| ((paper(ink) * white + 127) / 255) as u8)
+        })
+        .collect()
+}
+
+/// What the application markers say about colour.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Markers {
+    jfif: bool,
+    adobe_transform: Option<u8>,
+}
+
+impl Markers {
+    /// Walks the segments before the first scan (ITU T.81, annex B.1.1.4).
+    fn read(bytes: &[u8]) -> Self {
+        let mut markers = Self::default();
+        let mut rest = bytes.get(2..).unwrap_or_default();
+        while let [0xff, marker, after @ ..] = rest {
+            match marker {
+                0xff => {
+                    rest = &rest[1..];
+                    continue;
+                }
+                0xda | 0xd9 => break,
+                _ => {}
+            }
+            let [high, low, ..] = after else { break };
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            let (Some(segment), Some(next)) = (after.get(2..length), after.get(length..)) else { break };
+            match marker {
+                0xe0 if segment.starts_with(b"JFIF\0") => markers.jfif = true,
+                0xee if segment.starts_with(b"Adobe") => markers.adobe_transform = segment.get(11).copied(),
+                _ => {}
+            }
+            rest = next;
+        }
+        markers
+    }
+
+    /// Which colour space the components are in, by the rules of libjpeg's `default_decompress_parms`; `None`
+    /// leaves it to the decoder, which then goes by the components' identifiers as libjpeg does.
+    fn color_transform(&self, pixels: PixelFormat) -> Option<ColorTransform> {
+        match (pixels, self.jfif, self.adobe_transform) {
+            (PixelFormat::RGB24, true, _) => Some(ColorTransform::YCbCr),
+            (PixelFormat::RGB24, false, Some(0)) => Some(ColorTransform::RGB),
+            (PixelFormat::RGB24, false, Some(_)) => Some(ColorTransform::YCbCr),
+            (PixelFormat::CMYK32, _, None | Some(0)) => Some(ColorTransform::CMYK),
+            (PixelFormat::CMYK32, _, Some(_)) => Some(ColorTransform::YCCK),
+            (PixelFormat::RGB24, false, None) | (PixelFormat::L8 | PixelFormat::L16, ..) => None,
+        }
+    }
+}
+
+fn classify(error: JpegError) -> Error {
+    match error {
+        JpegError::Io(_) => Error::Truncated("the JPEG data end before the image does".to_owned()),
+        JpegError::Unsupported(feature) => Error::UnsupportedFormat(format!("JPEG with {feature:?}")),
+        JpegError::Format(detail) => Error::Corrupt(format!("not a valid JPEG, {detail}")),
+        JpegError::Internal(error) => Error::Corrupt(format!("not a valid JPEG, {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markers_are_found_between_others() {
+        let mut bytes = b"\xff\xd8\xff\xe0\x00\x07JFIF\0\xff\xfe\x00\x04hi".to_vec();
+        bytes.extend(b"\xff\xff\xee\x00\x0eAdobe\0\x64\0\0\0\0\x02\xff\xda\x00\x02");
+        assert_eq!(Markers::read(&bytes), Markers { jfif: true, adobe_transform: Some(2) });
+        for end in 0..bytes.len() {
+            Markers::read(&bytes[..end]);
+        }
+    }
+
+    #[test]
+    fn cmyk_is_ink_or_inverted_ink() {
+        // The decoder's output for stored 0, 0, 0, 0: no ink if there is no Adobe marker, all ink if there is.
+        assert_eq!(cmyk_to_rgb(&[255; 4], false), [255; 3]);
+        assert_eq!(cmyk_to_rgb(&[255; 4], true), [0; 3]);
+        assert_eq!(cmyk_to_rgb(&[0, 255, 255, 0], true), [255, 0, 0]);
+    }
+}

@@ -1,0 +1,15 @@
+//! The preprocessing component: an encoded image in, what a model takes out.
+//!
+//! It is compiled for `wasm32-unknown-unknown` and imports nothing: no files, no clock, no network. Its pure code
+//! ([`decode`], [`resize`], [`features`], [`encode`]) is compiled and tested natively as well; only `component`,
+//! which translates between it and the WIT interface, is for wasm alone.
+
+pub mod decode;
+pub mod encode;
+pub mod error;
+pub mod features;
+pub mod preprocess;
+pub mod resize;
+
+#[cfg(target_arch = "wasm32")]
+mod component;

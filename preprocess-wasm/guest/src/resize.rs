@@ -1,0 +1,210 @@
+//! Brings an image to the size that is asked for, and says where it lies there.
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use image::{DynamicImage, RgbImage};
+
+use crate::decode::{Orientation, swaps_sides};
+use crate::error::Error;
+
+/// The longest side a target may have, in pixels.
+pub const MAX_SIDE: u32 = 4096;
+
+/// The grey of a letterbox's bars, as detectors of the YOLO family are trained with.
+pub const BAR: u8 = 114;
+
+/// Interleaved RGB rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rgb {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// `width * height * 3` bytes.
+    pub pixels: Vec<u8>,
+}
+
+/// What an image is to become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Target width in pixels, 1..=[`MAX_SIDE`].
+    pub width: u32,
+    /// Target height in pixels, 1..=[`MAX_SIDE`].
+    pub height: u32,
+    /// What happens when the aspect ratios differ.
+    pub fit: Fit,
+    /// The resampling filter.
+    pub filter: Filter,
+}
+
+/// What happens when the image's aspect ratio is not the target's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// Width and height are scaled independently.
+    Stretch,
+    /// The whole image, centred, with grey bars beside it.
+    Letterbox,
+    /// The largest centred part of the target's aspect ratio.
+    Crop,
+}
+
+/// Resampling filter. All but `Nearest` are antialiased when they shrink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filter {
+    /// The nearest pixel.
+    Nearest,
+    /// Triangle filter.
+    Bilinear,
+    /// Catmull-Rom: cubic convolution with a = -0.5, as Pillow's BICUBIC.
+    Bicubic,
+    /// Lanczos with three lobes.
+    Lanczos3,
+}
+
+/// Where the upright image lies in the target, as fractions of the target's sides.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Placement {
+    /// Left edge.
+    pub x_min: f32,
+    /// Top edge.
+    pub y_min: f32,
+    /// Right edge.
+    pub x_max: f32,
+    /// Bottom edge.
+    pub y_max: f32,
+}
+
+impl Placement {
+    const FULL: Self = Self { x_min: 0.0, y_min: 0.0, x_max: 1.0, y_max: 1.0 };
+}
+
+impl Options {
+    /// Refuses sides that are zero or longer than [`MAX_SIDE`].
+    pub fn validate(&self) -> Result<(), Error> {
+        for (name, side) in [("width", self.width), ("height", self.height)] {
+            if side == 0 || side > MAX_SIDE {
+                return Err(Error::InvalidOptions(format!("the {name} is {side}, it must be 1 to {MAX_SIDE} pixels")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Resizes a stored image and turns it upright.
+///
+/// It is turned after it was resized, because then there is less of it: the filters are symmetric, so the order
+/// makes no difference but for rounding.
+pub fn resize(image: &Rgb, orientation: Orientation, options: &Options) -> Result<(Rgb, Placement), Error> {
+    let stored = (f64::from(image.width), f64::from(image.height));
+    let upright = if swaps_sides(orientation) { (stored.1, stored.0) } else { stored };
+    let plan = Plan::new(upright, options);
+    let (inner, visible) = if swaps_sides(orientation) {
+        ((plan.inner.1, plan.inner.0), (plan.visible.1, plan.visible.0))
+    } else {
+        (plan.inner, plan.visible)
+    };
+    let pixels = resample(image, inner, visible, options.filter)?;
+    let pixels = turn(pixels, inner, orientation)?;
+    let pixels = if plan.inner == (options.width, options.height) { pixels } else { plan.paste(&pixels, options) };
+    Ok((Rgb { width: options.width, height: options.height, pixels }, plan.placement))
+}
+
+/// Which part of the upright image goes where.
+struct Plan {
+    /// Size of the part of the image that is resampled, centred in it, in its pixels.
+    visible: (f64, f64),
+    /// What that part becomes, in target pixels.
+    inner: (u32, u32),
+    /// Its left upper corner in the target.
+    offset: (u32, u32),
+    placement: Placement,
+}
+
+impl Plan {
+    fn new(image: (f64, f64), options: &Options) -> Self {
+        let target = (f64::from(options.width), f64::from(options.height));
+        let scale = (target.0 / image.0, target.1 / image.1);
+        let whole = Self {
+            visible: image,
+            inner: (options.width, options.height),
+            offset: (0, 0),
+            placement: Placement::FULL,
+        };
+        match options.fit {
+            Fit::Stretch => whole,
+            Fit::Letterbox => {
+                let scale = scale.0.min(scale.1);
+                let side = |image: f64, target: u32| ((image * scale).round() as u32).clamp(1, target);
+                let inner = (side(image.0, options.width), side(image.1, options.height));
+                let offset = ((options.width - inner.0) / 2, (options.height - inner.1) / 2);
+                let fraction = |pixels: u32, of: u32| (f64::from(pixels) / f64::from(of)) as f32;
+                let placement = Placement {
+                    x_min: fraction(offset.0, options.width),
+                    y_min: fraction(offset.1, options.height),
+                    x_max: fraction(offset.0 + inner.0, options.width),
+                    y_max: fraction(offset.1 + inner.1, options.height),
+                };
+                Self { inner, offset, placement, ..whole }
+            }
+            Fit::Crop => {
+                let scale = scale.0.max(scale.1);
+                let visible = ((target.0 / scale).min(image.0), (target.1 / scale).min(image.1));
+                // The image reaches beyond the target by the same length on both sides.
+                let beyond = |image: f64, visible: f64| (image / visible - 1.0) / 2.0;
+                let (x, y) = (beyond(image.0, visible.0), beyond(image.1, visible.1));
+                let placement = Placement {
+                    x_min: -x as f32,
+                    y_min: -y as f32,
+                    x_max: (1.0 + x) as f32,
+                    y_max: (1.0 + y) as f32,
+                };
+                Self { visible, placement, ..whole }
+            }
+        }
+    }
+
+    /// Lays the inner image on a canvas of bars.
+    fn paste(&self, inner: &[u8], options: &Options) -> Vec<u8> {
+        let row = options.width as usize * 3;
+        let mut canvas = vec![BAR; row * options.height as usize];
+        let left = self.offset.0 as usize * 3;
+        let inner_row = self.inner.0 as usize * 3;
+        let rows = canvas.chunks_exact_mut(row).skip(self.offset.1 as usize);
+        for (to, from) in rows.zip(inner.chunks_exact(inner_row)) {
+            to[left..left + inner_row].copy_from_slice(from);
+        }
+        canvas
+    }
+}
+
+fn resample(image: &Rgb, size: (u32, u32), visible: (f64, f64), filter: Filter) -> Result<Vec<u8>, Error> {
+    let algorithm = match filter {
+        Filter::Nearest => ResizeAlg::Nearest,
+        Filter::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
+        Filter::Bicubic => ResizeAlg::Convolution(FilterType::CatmullRom),
+        Filter::Lanczos3 => ResizeAlg::Convolution(FilterType::Lanczos3),
+    };
+    let failed = |error: &dyn std::fmt::Display| Error::InvalidOptions(format!("the image cannot be resized: {error}"));
+    let source = ImageRef::new(image.width, image.height, &image.pixels, PixelType::U8x3)
+        .map_err(|error| failed(&error))?;
+    let mut target = Image::new(size.0, size.1, PixelType::U8x3);
+    let left = (f64::from(image.width) - visible.0) / 2.0;
+    let top = (f64::from(image.height) - visible.1) / 2.0;
+    let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false).crop(left, top, visible.0, visible.1);
+    Resizer::new().resize(&source, &mut target, &options).map_err(|error| failed(&error))?;
+    Ok(target.into_vec())
+}
+
+fn turn(pixels: Vec<u8>, size: (u32, u32), orientation: Orientation) -> Result<Vec<u8>, Error> {
+    if orientation == Orientation::NoTransforms {
+        return Ok(pixels);
+    }
+    let image = RgbImage::from_raw(size.0, size.1, pixels)
+        .ok_or_else(|| Error::InvalidOptions("the resized image has not the size that was asked for".to_owned()))?;
+    let mut image = DynamicImage::ImageRgb8(image);
+    image.apply_orientation(orientation);
+    Ok(image.into_bytes())
+}
+
+#[cfg(test)]
+mod tests;

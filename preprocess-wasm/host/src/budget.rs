@@ -1,0 +1,149 @@
+//! What one instance may use: linear memory and tables through wasmtime's limiter, time through its epochs.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use wasmtime::ResourceLimiter;
+
+/// Elements that all tables of an instance may have: function pointers, of which the embedded guest has some hundreds.
+pub(crate) const MAX_TABLE_ELEMENTS: usize = 20_000;
+
+/// Counts the linear memory of one instance.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    limit_bytes: usize,
+    used_bytes: usize,
+    refused: bool,
+}
+
+impl Memory {
+    pub(crate) fn new(limit_bytes: usize) -> Self {
+        Self { limit_bytes, used_bytes: 0, refused: false }
+    }
+
+    /// Whether the guest asked for more than it may have. A trap after that is for want of memory: Rust's
+    /// allocator has no other way out.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.refused
+    }
+}
+
+impl ResourceLimiter for Memory {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let used = self.used_bytes.saturating_add(desired.saturating_sub(current));
+        if used > self.limit_bytes || maximum.is_some_and(|maximum| desired > maximum) {
+            self.refused = true;
+            return Ok(false);
+        }
+        self.used_bytes = used;
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.refused = true;
+        Ok(())
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= MAX_TABLE_ELEMENTS)
+    }
+}
+
+/// Until when, and for whom, an instance may run.
+#[derive(Debug, Clone)]
+pub(crate) struct Watch {
+    /// The end of the time that any image may take.
+    pub(crate) timeout_at: Instant,
+    /// The end of the time that the caller has.
+    pub(crate) deadline: Option<Instant>,
+    /// Set when the caller has hung up.
+    pub(crate) abandoned: Arc<AtomicBool>,
+    /// Set when the sandbox stops.
+    pub(crate) stopping: Arc<AtomicBool>,
+}
+
+/// Why an instance was interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interrupted {
+    Timeout,
+    Deadline,
+    Abandoned,
+    Stopping,
+}
+
+impl Watch {
+    pub(crate) fn new(
+        timeout: Duration,
+        deadline: Option<Instant>,
+        abandoned: Arc<AtomicBool>,
+        stopping: Arc<AtomicBool>,
+    ) -> Self {
+        Self { timeout_at: Instant::now() + timeout, deadline, abandoned, stopping }
+    }
+
+    /// Asked at each tick of the epoch: whether the instance must end, and why.
+    pub(crate) fn interrupts(&self, now: Instant) -> Option<Interrupted> {
+        if self.stopping.load(Ordering::Relaxed) {
+            Some(Interrupted::Stopping)
+        } else if self.abandoned.load(Ordering::Relaxed) {
+            Some(Interrupted::Abandoned)
+        } else if self.deadline.is_some_and(|deadline| now >= deadline) {
+            Some(Interrupted::Deadline)
+        } else if now >= self.timeout_at {
+            Some(Interrupted::Timeout)
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Timeout => "it took longer than any image may",
+            Self::Deadline => "the caller's deadline passed",
+            Self::Abandoned => "the caller hung up",
+            Self::Stopping => "the sandbox stops",
+        })
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn memory_is_counted_over_all_memories() {
+        let mut memory = Memory::new(100);
+        assert!(memory.memory_growing(0, 60, None).unwrap());
+        assert!(memory.memory_growing(60, 80, None).unwrap());
+        assert!(!memory.memory_growing(0, 21, None).unwrap(), "of another memory");
+        assert!(memory.was_refused());
+        assert!(memory.memory_growing(0, 20, None).unwrap());
+    }
+
+    #[test]
+    fn the_first_reason_to_stop_is_the_callers() {
+        let now = Instant::now();
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let watch = Watch {
+            timeout_at: now + Duration::from_secs(2),
+            deadline: Some(now + Duration::from_secs(1)),
+            abandoned: Arc::clone(&abandoned),
+            stopping: Arc::default(),
+        };
+        assert_eq!(watch.interrupts(now), None);
+        assert_eq!(watch.interrupts(now + Duration::from_secs(1)), Some(Interrupted::Deadline));
+        assert_eq!(watch.interrupts(now + Duration::from_secs(3)), Some(Interrupted::Deadline));
+        let without_deadline = Watch { deadline: None, ..watch.clone() };
+        assert_eq!(without_deadline.interrupts(now + Duration::from_secs(3)), Some(Interrupted::Timeout));
+        abandoned.store(true, Ordering::Relaxed);
+        assert_eq!(watch.interrupts(now), Some(Interrupted::Abandoned));
+    }
+}

@@ -1,0 +1,164 @@
+//! A bounded pool of named OS threads behind a bounded queue.
+//!
+//! Async code hands tasks in and never waits for a place: a full queue is an answer. A task that nobody waits for
+//! any more is dropped unrun. A task that panics costs nobody else anything.
+
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Something a thread of the pool does.
+pub(crate) trait Task: Send + 'static {
+    /// Whether somebody still waits for it.
+    fn is_wanted(&self) -> bool;
+    /// Does it. `stopping` turns true when the pool is dropped meanwhile.
+    fn run(self, stopping: &Arc<AtomicBool>);
+}
+
+/// Why a task was not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The queue is full; a place is likely to be free after this time.
+    Full {
+        /// From the mean time of a task, the queue's length and the number of threads.
+        retry_after: Duration,
+    },
+    /// The pool stops.
+    Stopping,
+}
+
+/// Threads that run tasks. Dropping it drops what is queued, tells what runs to stop, and joins the threads.
+pub(crate) struct Pool<T: Task> {
+    shared: Arc<Shared<T>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    changed: Condvar,
+    stopping: Arc<AtomicBool>,
+    capacity: usize,
+    workers: usize,
+}
+
+struct State<T> {
+    queue: VecDeque<T>,
+    idle: usize,
+    mean_task: Duration,
+}
+
+impl<T: Task> Pool<T> {
+    /// Starts `workers` threads named after `name`; `capacity` tasks may wait for one of them.
+    pub(crate) fn start(name: &str, workers: usize, capacity: usize, stack_bytes: usize) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State { queue: VecDeque::new(), idle: workers, mean_task: Duration::from_millis(10) }),
+            changed: Condvar::new(),
+            stopping: Arc::new(AtomicBool::new(false)),
+            capacity,
+            workers,
+        });
+        let mut pool = Self { shared, threads: Vec::with_capacity(workers) };
+        for index in 0..workers {
+            let shared = Arc::clone(&pool.shared);
+            let thread = thread::Builder::new()
+                .name(format!("{name}-{index}"))
+                .stack_size(stack_bytes)
+                .spawn(move || shared.work())?;
+            pool.threads.push(thread);
+        }
+        Ok(pool)
+    }
+
+    /// Queues a task or refuses it, at once.
+    pub(crate) fn submit(&self, task: T) -> Result<(), Refused> {
+        let mut state = self.shared.lock();
+        if self.shared.stopping.load(Ordering::Relaxed) {
+            return Err(Refused::Stopping);
+        }
+        // Tasks that an idle thread is about to take do not wait.
+        let places = self.shared.capacity + state.idle;
+        if state.queue.len() >= places {
+            state.queue.retain(Task::is_wanted);
+        }
+        if state.queue.len() >= places {
+            let ahead = u32::try_from(state.queue.len() + 1).unwrap_or(u32::MAX);
+            let workers = u32::try_from(self.shared.workers).unwrap_or(u32::MAX).max(1);
+            let retry_after = state.mean_task.saturating_mul(ahead) / workers;
+            return Err(Refused::Full { retry_after: retry_after.max(Duration::from_millis(10)) });
+        }
+        state.queue.push_back(task);
+        drop(state);
+        self.shared.changed.notify_one();
+        Ok(())
+    }
+
+    /// Whether the pool is being dropped.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.shared.stopping.load(Ordering::Relaxed)
+    }
+}
+
+impl<T: Task> Drop for Pool<T> {
+    fn drop(&mut self) {
+        // The flag is set under the lock, so that no thread misses it between looking and waiting.
+        let dropped = {
+            let mut state = self.shared.lock();
+            self.shared.stopping.store(true, Ordering::Relaxed);
+            std::mem::take(&mut state.queue)
+        };
+        self.shared.changed.notify_all();
+        drop(dropped);
+        for thread in self.threads.drain(..) {
+            // A task's panic is caught where it runs.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl<T: Task> Shared<T> {
+    fn work(&self) {
+        let mut state = self.lock();
+        loop {
+            if self.stopping.load(Ordering::Relaxed) {
+                return;
+            }
+            let Some(task) = state.queue.pop_front() else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            state.idle -= 1;
+            drop(state);
+            let took = self.run(task);
+            state = self.lock();
+            state.idle += 1;
+            if let Some(took) = took {
+                // A moving mean over about the last eight tasks.
+                state.mean_task = (state.mean_task * 7 + took) / 8;
+            }
+        }
+    }
+
+    /// Runs a task if it is still wanted; returns how long it took.
+    fn run(&self, task: T) -> Option<Duration> {
+        if !task.is_wanted() {
+            return None;
+        }
+        let started = Instant::now();
+        // A task owns all it touches, so nothing half-changed is left behind by a panic.
+        if catch_unwind(AssertUnwindSafe(|| task.run(&self.stopping))).is_err() {
+            tracing::error!("a task of the sandbox panicked; its thread goes on");
+        }
+        Some(started.elapsed())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;
