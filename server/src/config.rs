@@ -1,0 +1,245 @@
+//! What an operator can set, and the check before any port is bound.
+
+use crate::backend::Device;
+use crate::repository::RepositoryConfig;
+use clap::ValueEnum;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// The settings of model-serving. Every flag has an environment variable; the flag wins.
+#[derive(clap::Args, Clone, Debug)]
+#[group(id = "model-serving")]
+pub struct Config {
+    /// Address (IP:port) of the gRPC services: model_serving.ModelServing, inference.GRPCInferenceService, health
+    /// and reflection. Port 0 takes a free one.
+    #[arg(long, env = "GRPC_ADDR", value_name = "ADDR", default_value_t = any_interface(50051))]
+    pub grpc_addr: SocketAddr,
+
+    /// Address (IP:port) of the REST face: /health, /ready and the Open Inference Protocol under /v2. Port 0 takes
+    /// a free one.
+    #[arg(long, env = "HTTP_ADDR", value_name = "ADDR", default_value_t = any_interface(8000))]
+    pub http_addr: SocketAddr,
+
+    /// Address (IP:port) where Prometheus scrapes GET /metrics. Port 0 takes a free one.
+    #[arg(long, env = "METRICS_ADDR", value_name = "ADDR", default_value_t = any_interface(8002))]
+    pub metrics_addr: SocketAddr,
+
+    /// A model repository (NAME/config.pbtxt, NAME/VERSION/model.onnx), or one .onnx file.
+    #[arg(long, env = "MODEL_PATH", value_name = "PATH", default_value = "models")]
+    pub model_path: PathBuf,
+
+    /// Name of the model that answers requests which name none. Default: the repository's only model; with several
+    /// and no default, such requests are refused.
+    #[arg(long, env = "DEFAULT_MODEL", value_name = "NAME")]
+    pub default_model: Option<String>,
+
+    /// Where models run: auto takes a CUDA GPU when one can be used, else the CPU; cuda refuses to start without.
+    #[arg(long, env = "DEVICE", value_name = "auto|cpu|cuda", default_value_t = Device::Auto)]
+    pub device: Device,
+
+    /// ONNX Runtime's shared library. Default: .convoy/onnxruntime/libonnxruntime.so under the working directory or
+    /// above the executable, else what the system's loader finds as libonnxruntime.so.
+    #[arg(long, env = "ORT_DYLIB_PATH", value_name = "PATH")]
+    pub onnxruntime_lib: Option<PathBuf>,
+
+    /// Largest batch, in rows, of a model whose configuration sets no max_batch_size and whose file allows batches.
+    #[arg(long, env = "DEFAULT_MAX_BATCH_SIZE", value_name = "ROWS",
+          default_value_t = RepositoryConfig::DEFAULT_MAX_BATCH_SIZE as u32,
+          value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub default_max_batch_size: u32,
+
+    /// Most requests that wait for one model; the next one is refused at once with RESOURCE_EXHAUSTED.
+    #[arg(long, env = "QUEUE_SIZE", value_name = "REQUESTS",
+          default_value_t = RepositoryConfig::DEFAULT_QUEUE_SIZE as u32,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub queue_size: u32,
+
+    /// How user ids stand in the audit log: plain as they were sent, or hashed (the first 128 bits of their
+    /// HMAC-SHA-256 under --audit-key), so that who can read the log cannot tell or guess the ids.
+    #[arg(long, env = "AUDIT_USER_ID", value_enum, default_value_t = AuditUserId::Plain)]
+    pub audit_user_id: AuditUserId,
+
+    /// Secret key of hashed user ids, any text of at least 16 bytes. Default: a random one for each start, so that
+    /// the hashes of one user agree only until the next start.
+    #[arg(long, env = "AUDIT_KEY", value_name = "SECRET", hide_env_values = true)]
+    pub audit_key: Option<AuditKey>,
+}
+
+/// How user ids stand in the audit log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AuditUserId {
+    /// As they were sent.
+    Plain,
+    /// As a keyed hash.
+    Hashed,
+}
+
+/// A secret; it never shows in logs or debug output.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AuditKey(String);
+
+impl AuditKey {
+    /// The least number of bytes: shorter ones can be guessed.
+    pub const MIN_BYTES: usize = 16;
+
+    /// The bytes of the key.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl From<String> for AuditKey {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for AuditKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuditKey(…)")
+    }
+}
+
+/// A setting that cannot work; the text says which and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Nothing is at `--model-path`.
+    #[error(
+        "There is nothing at the model path {0}: set --model-path (MODEL_PATH) to a model repository or to an .onnx file."
+    )]
+    NoModelPath(PathBuf),
+    /// `--model-path` is a file of another kind.
+    #[error(
+        "The model path {0} is a file but no .onnx file: set --model-path (MODEL_PATH) to a model repository or to an .onnx file."
+    )]
+    NotAModel(PathBuf),
+    /// Nothing is at `--onnxruntime-lib`.
+    #[error(
+        "There is no file {0}: set --onnxruntime-lib (ORT_DYLIB_PATH) to ONNX Runtime's shared library, or leave it out."
+    )]
+    NoOnnxRuntime(PathBuf),
+    /// `--default-model` is empty.
+    #[error(
+        "The default model's name is empty: set --default-model (DEFAULT_MODEL) to a model's name, or leave it out."
+    )]
+    EmptyDefaultModel,
+    /// `--audit-key` is too short.
+    #[error(
+        "The audit key is shorter than 16 bytes: set --audit-key (AUDIT_KEY) to a longer secret, or leave it out."
+    )]
+    ShortAuditKey,
+    /// Two faces on one port.
+    #[error("Two of --grpc-addr, --http-addr and --metrics-addr are {0}: give each a port of its own.")]
+    SameAddress(SocketAddr),
+}
+
+impl Config {
+    /// Checks what can be known before a port is bound or a model is read.
+    ///
+    /// # Errors
+    /// The first setting that cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if !self.model_path.exists() {
+            return Err(ConfigError::NoModelPath(self.model_path.clone()));
+        }
+        if self.model_path.is_file() && self.model_path.extension().is_none_or(|e| e != "onnx") {
+            return Err(ConfigError::NotAModel(self.model_path.clone()));
+        }
+        if let Some(library) = &self.onnxruntime_lib
+            && !library.is_file()
+        {
+            return Err(ConfigError::NoOnnxRuntime(library.clone()));
+        }
+        if self.default_model.as_deref() == Some("") {
+            return Err(ConfigError::EmptyDefaultModel);
+        }
+        if self.audit_key.as_ref().is_some_and(|key| key.as_bytes().len() < AuditKey::MIN_BYTES) {
+            return Err(ConfigError::ShortAuditKey);
+        }
+        let addresses = [self.grpc_addr, self.http_addr, self.metrics_addr];
+        for (i, address) in addresses.iter().enumerate() {
+            if address.port() != 0 && addresses[..i].contains(address) {
+                return Err(ConfigError::SameAddress(*address));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the repository is told.
+    pub(crate) fn repository(&self) -> RepositoryConfig {
+        RepositoryConfig {
+            device: self.device,
+            default_model: self.default_model.clone(),
+            onnxruntime_lib: self.onnxruntime_lib.clone(),
+            queue_size: self.queue_size as usize,
+            default_max_batch_size: self.default_max_batch_size as usize,
+            ..RepositoryConfig::new(&self.model_path)
+        }
+    }
+}
+
+fn any_interface(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use clap::{CommandFactory as _, Parser};
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    fn parse(arguments: &[&str]) -> Config {
+        let mut all = vec!["test", "--model-path", env!("CARGO_MANIFEST_DIR")];
+        all.extend(arguments);
+        Cli::try_parse_from(all).unwrap().config
+    }
+
+    #[test]
+    fn every_flag_has_a_variable_and_a_help_text() {
+        for argument in Cli::command().get_arguments().filter(|a| a.get_id() != "help") {
+            assert!(argument.get_env().is_some(), "{} has no variable", argument.get_id());
+            assert!(argument.get_help().is_some(), "{} has no help", argument.get_id());
+        }
+    }
+
+    #[test]
+    fn a_repository_and_free_ports_are_valid() {
+        let zero = ["--grpc-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0", "--metrics-addr=127.0.0.1:0"];
+        assert_eq!(parse(&zero).validate(), Ok(()));
+        assert_eq!(parse(&[]).validate(), Ok(()));
+    }
+
+    #[test]
+    fn what_cannot_work_is_said_in_a_sentence() {
+        let mut config = parse(&[]);
+        config.model_path = "/no/such/folder".into();
+        let error = config.validate().unwrap_err();
+        assert_eq!(error, ConfigError::NoModelPath("/no/such/folder".into()));
+        assert!(error.to_string().contains("MODEL_PATH"));
+
+        let not_a_model = tempfile::NamedTempFile::with_suffix(".txt").unwrap();
+        config.model_path = not_a_model.path().to_owned();
+        assert_eq!(config.validate(), Err(ConfigError::NotAModel(not_a_model.path().to_owned())));
+
+        let same = parse(&["--http-addr=127.0.0.1:8002", "--metrics-addr=127.0.0.1:8002"]);
+        assert_eq!(same.validate(), Err(ConfigError::SameAddress("127.0.0.1:8002".parse().unwrap())));
+        assert_eq!(parse(&["--audit-key=short"]).validate(), Err(ConfigError::ShortAuditKey));
+        assert_eq!(parse(&["--default-model="]).validate(), Err(ConfigError::EmptyDefaultModel));
+        let library = parse(&["--onnxruntime-lib=/no/such/file.so"]);
+        assert_eq!(library.validate(), Err(ConfigError::NoOnnxRuntime("/no/such/file.so".into())));
+    }
+
+    #[test]
+    fn the_key_does_not_show() {
+        let config = parse(&["--audit-key=correct horse battery"]);
+        assert!(!format!("{config:?}").contains("horse"));
+    }
+}

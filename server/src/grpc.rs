@@ -1,0 +1,101 @@
+//! The gRPC face: Convoy's own service, the Open Inference Protocol, health and reflection.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`deadline`] | the layer that keeps the caller's deadline |
+//! | [`call`] | what the layer tells a handler about its call |
+//! | [`end_at_stop`] | ends reflection calls when the server stops |
+//! | [`failure`] | where a failed call ends: one log line, one status |
+//! | [`health`] | `grpc.health.v1` |
+//! | [`predict`] | `model_serving.ModelServing` |
+//! | [`v2`] | `inference.GRPCInferenceService` |
+
+mod call;
+mod deadline;
+mod end_at_stop;
+mod failure;
+mod health;
+mod predict;
+pub(crate) mod v2;
+
+use crate::state::ServingState;
+use convoy_proto::inference::grpc_inference_service_server::{
+    GrpcInferenceServiceServer, SERVICE_NAME as INFERENCE,
+};
+use convoy_proto::model_serving::model_serving_server::{ModelServingServer, SERVICE_NAME as MODEL_SERVING};
+use deadline::DeadlineLayer;
+use end_at_stop::EndAtStopLayer;
+use health::HealthService;
+use service_kit::{Readiness, Shutdown};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic_reflection::server::Builder as Reflection;
+
+/// The largest message, in bytes, in either direction.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+
+/// What a client may send on one stream before it must wait for us to read: a few 300×300 tensors.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// The same for all streams of a connection, so that one large upload does not hold up the others.
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// Calls open at once on one connection; more wait at the client.
+const STREAMS_PER_CONNECTION: u32 = 1024;
+/// How often a silent connection is asked whether its client is still there, and how long it has to answer.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+
+/// The services whose health is told, besides that of the server as a whole.
+const SERVICES: &[&str] = &[MODEL_SERVING, INFERENCE];
+
+/// Why the gRPC face ended.
+#[derive(Debug, thiserror::Error)]
+pub enum GrpcError {
+    /// Accepting connections failed.
+    #[error("The gRPC server failed: {0}.")]
+    Transport(#[from] tonic::transport::Error),
+    /// The descriptors compiled into this binary are not what reflection expects.
+    #[error("The descriptors of the gRPC services cannot be served: {0}.")]
+    Descriptors(#[from] tonic_reflection::server::Error),
+}
+
+/// Serves on `listener` until `shutdown` stops; then answers what is open and returns.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    state: Arc<ServingState>,
+    readiness: Readiness,
+    shutdown: Shutdown,
+) -> Result<(), GrpcError> {
+    let model_serving = ModelServingServer::new(predict::ModelServing::new(Arc::clone(&state)))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let inference = GrpcInferenceServiceServer::new(v2::InferenceService::new(state))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        .layer(DeadlineLayer)
+        .layer(EndAtStopLayer::new(shutdown.clone(), &["/grpc.reflection."]))
+        .add_service(HealthService::server(SERVICES, readiness, shutdown.clone()))
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(model_serving)
+        .add_service(inference)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE.0)),
+            shutdown.stopping_owned(),
+        )
+        .await?;
+    Ok(())
+}
+
+fn reflection() -> Reflection<'static> {
+    Reflection::configure()
+        .register_encoded_file_descriptor_set(convoy_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}

@@ -1,0 +1,86 @@
+//! Where a failed call ends: one log line, one status.
+
+use super::MAX_MESSAGE_BYTES;
+use super::call::Call;
+use crate::error::ServingError;
+use service_kit::ErrorCode;
+use tonic::Status;
+
+/// Logs `error` once and answers its status. `method` is the rpc's name, `model` what the caller asked for.
+///
+/// Faults of the server are warnings (internal ones errors), the callers' own are information, and refusals under
+/// load, of which there may be thousands a second, are for debugging: the metrics count them.
+pub(crate) fn answer(error: &ServingError, call: &Call, method: &'static str, model: &str) -> Status {
+    let code = error.code();
+    macro_rules! log {
+        ($level:ident) => {
+            tracing::$level!(
+                request_id = call.request_id(),
+                traceparent = call.traceparent,
+                method,
+                model,
+                code = code.as_str(),
+                error = %error,
+                "A request failed."
+            )
+        };
+    }
+    match code {
+        ErrorCode::Internal => log!(error),
+        ErrorCode::DeadlineExceeded | ErrorCode::Unavailable => log!(warn),
+        ErrorCode::Overloaded => log!(debug),
+        ErrorCode::InvalidInput | ErrorCode::NotFound | ErrorCode::AlreadyExists | ErrorCode::TooLarge => {
+            log!(info);
+        }
+    }
+    service_kit::status(code, public_message(error), error.retry_after())
+}
+
+/// The status, logged, of a message that tonic refused to read because of its length.
+pub(crate) fn message_too_large(method: &str) -> Status {
+    let sentence =
+        format!("The message is larger than the limit of {MAX_MESSAGE_BYTES} bytes: send less at once.");
+    tracing::info!(method, code = ErrorCode::TooLarge.as_str(), error = sentence, "A request failed.");
+    service_kit::status(ErrorCode::TooLarge, sentence, None)
+}
+
+/// What the caller reads. What a broken component or a trap said in detail is for the operator's log only.
+fn public_message(error: &ServingError) -> String {
+    match error {
+        ServingError::Sandbox(sandbox::SandboxError::Component { .. }) => {
+            "The image could not be preprocessed because of a fault of the server; its log says why."
+                .to_owned()
+        }
+        ServingError::Sandbox(sandbox::SandboxError::Trapped { .. }) => {
+            "The image could not be decoded: it made the decoder fail.".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sandbox::SandboxError;
+    use std::time::Duration;
+    use tonic::Code;
+    use tonic_types::StatusExt as _;
+
+    #[test]
+    fn details_of_our_faults_stay_in_the_log() {
+        let call = Call::new(None, None);
+        let error = SandboxError::Component { detail: "no export `secret`".to_owned() };
+        let status = answer(&error.into(), &call, "Predict", "m");
+        assert_eq!(status.code(), Code::Internal);
+        assert!(!status.message().contains("secret"));
+    }
+
+    #[test]
+    fn a_refusal_says_when_to_try_again() {
+        let retry_after = Duration::from_millis(40);
+        let error = ServingError::Overloaded { detail: "The queue is full".to_owned(), retry_after };
+        let status = answer(&error, &Call::new(None, None), "ModelInfer", "m");
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(status.get_details_retry_info().and_then(|info| info.retry_delay), Some(retry_after));
+    }
+}

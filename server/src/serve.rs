@@ -1,0 +1,162 @@
+//! The ports, and the life of the server from binding them to its end.
+
+use crate::audit::AuditLog;
+use crate::config::Config;
+use crate::error::LoadError;
+use crate::grpc::{self, GrpcError};
+use crate::metrics::Metrics;
+use crate::repository::ModelRepository;
+use crate::rest;
+use crate::scheduler::{ModelLabels, ServingObserver};
+use crate::state::ServingState;
+use sandbox::Sandbox;
+use service_kit::http_server;
+use service_kit::{Readiness, Shutdown};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::net::TcpListener;
+
+/// The bound ports. Clients can connect from the moment that these exist; they are answered once [`run`] runs.
+#[derive(Debug)]
+pub struct Listeners {
+    grpc: (TcpListener, SocketAddr),
+    http: (TcpListener, SocketAddr),
+    metrics: (TcpListener, SocketAddr),
+}
+
+impl Listeners {
+    /// Binds the addresses of `config`.
+    ///
+    /// # Errors
+    /// Names the address that cannot be bound, and its flag.
+    pub async fn bind(config: &Config) -> io::Result<Self> {
+        Ok(Self {
+            grpc: bind(config.grpc_addr, "--grpc-addr").await?,
+            http: bind(config.http_addr, "--http-addr").await?,
+            metrics: bind(config.metrics_addr, "--metrics-addr").await?,
+        })
+    }
+
+    /// Where gRPC is served.
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc.1
+    }
+
+    /// Where REST is served.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http.1
+    }
+
+    /// Where the metrics are served.
+    pub fn metrics_addr(&self) -> SocketAddr {
+        self.metrics.1
+    }
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> io::Result<(TcpListener, SocketAddr)> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    bound.await.map_err(|error: io::Error| {
+        io::Error::new(error.kind(), format!("Cannot listen on {address} ({flag}): {error}."))
+    })
+}
+
+/// Why the server ended other than by being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The models cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The gRPC face failed.
+    #[error(transparent)]
+    Grpc(#[from] GrpcError),
+    /// The REST face or the metrics' port failed.
+    #[error("The HTTP server failed: {0}.")]
+    Http(#[from] io::Error),
+    /// The metrics cannot be registered.
+    #[error("The metrics cannot be set up: {0}.")]
+    Metrics(#[from] prometheus::Error),
+    /// A thread that loads or stops the models panicked.
+    #[error("The models' thread failed: {0}.")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+/// Serves on `listeners` until `shutdown` stops.
+///
+/// The ports answer at once; `readiness` is held until the models are loaded, and again from when `shutdown`
+/// drains. When it stops, nothing new is accepted, what is open is answered, the models run what is queued, and
+/// their threads are joined.
+///
+/// # Errors
+/// When the models cannot be loaded or a port fails.
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    sandbox: Sandbox,
+    readiness: Readiness,
+    shutdown: Shutdown,
+) -> Result<(), RunError> {
+    let loading = readiness.hold("models");
+    let metrics = Arc::new(Metrics::new()?);
+    let audit = AuditLog::new(&config);
+    let state = Arc::new(ServingState::new(
+        sandbox,
+        Arc::clone(&metrics),
+        audit,
+        readiness.clone(),
+        shutdown.clone(),
+    ));
+    let Listeners { grpc: (grpc, _), http: (http, _), metrics: (metrics_port, _) } = listeners;
+
+    let faces = async {
+        tokio::try_join!(
+            async { Ok(grpc::serve(grpc, Arc::clone(&state), readiness.clone(), shutdown.clone()).await?) },
+            async {
+                let router = rest::router(Arc::clone(&state), readiness.clone());
+                Ok::<_, RunError>(http_server::serve(http, router, &shutdown).await?)
+            },
+            async {
+                let router = rest::metrics_router(Arc::clone(&metrics));
+                Ok(http_server::serve(metrics_port, router, &shutdown).await?)
+            },
+        )
+    };
+    let load = async {
+        let models = load(&config, Arc::clone(&metrics)).await?;
+        state.set_models(Arc::clone(&models));
+        drop(loading);
+        Ok::<_, RunError>(models)
+    };
+    let draining = async {
+        shutdown.draining().await;
+        let hold = readiness.hold("draining");
+        shutdown.stopping().await;
+        Ok::<_, RunError>(hold)
+    };
+    let (_, models, _unready) = tokio::try_join!(faces, load, draining)?;
+    tokio::task::spawn_blocking(move || models.shutdown()).await?;
+    tracing::info!("model-serving has stopped.");
+    Ok(())
+}
+
+/// Loads the models on a thread of its own: it takes seconds.
+async fn load(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<ModelRepository>, RunError> {
+    let repository = config.repository();
+    let start = Instant::now();
+    let observer: Arc<dyn ServingObserver> = Arc::<Metrics>::clone(&metrics);
+    let models = tokio::task::spawn_blocking(move || ModelRepository::load(&repository, observer)).await??;
+    for model in models.versions() {
+        metrics.model_loaded(ModelLabels { model: model.name(), version: model.version() });
+    }
+    tracing::info!(
+        models = models.versions().len(),
+        duration_ms = start.elapsed().as_millis(),
+        "The models are loaded."
+    );
+    Ok(Arc::new(models))
+}

@@ -1,0 +1,75 @@
+//! What the faces share: the models once they are loaded, and whether the server can work.
+
+use crate::audit::AuditLog;
+use crate::error::ServingError;
+use crate::metrics::Metrics;
+use crate::repository::{ModelRepository, ModelVersion};
+use sandbox::Sandbox;
+use service_kit::{Readiness, Shutdown};
+use std::sync::{Arc, OnceLock};
+
+/// Shared by all handlers. The ports answer before the models are loaded, so those come later.
+pub(crate) struct ServingState {
+    models: OnceLock<Arc<ModelRepository>>,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) audit: AuditLog,
+    readiness: Readiness,
+    shutdown: Shutdown,
+}
+
+impl ServingState {
+    pub(crate) fn new(
+        sandbox: Sandbox,
+        metrics: Arc<Metrics>,
+        audit: AuditLog,
+        readiness: Readiness,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self { models: OnceLock::new(), sandbox, metrics, audit, readiness, shutdown }
+    }
+
+    /// Gives the handlers their models; only the first call counts.
+    pub(crate) fn set_models(&self, models: Arc<ModelRepository>) {
+        let _ = self.models.set(models);
+    }
+
+    /// The models.
+    ///
+    /// # Errors
+    /// `Unavailable` while they are being loaded.
+    pub(crate) fn models(&self) -> Result<&ModelRepository, ServingError> {
+        self.models.get().map(AsRef::as_ref).ok_or_else(|| {
+            ServingError::Unavailable(
+                "The models are still being loaded: try again in a few seconds.".to_owned(),
+            )
+        })
+    }
+
+    /// The model `name` (empty: the default one) in `version` (empty: the newest one).
+    ///
+    /// # Errors
+    /// As [`ServingState::models`], and `NotFound` for what is not there.
+    pub(crate) fn model(&self, name: &str, version: &str) -> Result<Arc<ModelVersion>, ServingError> {
+        self.models()?.get(name, version)
+    }
+
+    /// Whether requests can be answered now and will be for a while.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.not_ready_because().is_none()
+    }
+
+    /// A sentence that says why [`ServingState::is_ready`] is false.
+    pub(crate) fn not_ready_because(&self) -> Option<String> {
+        if self.shutdown.is_draining() {
+            return Some("The server is stopping.".to_owned());
+        }
+        let waiting_for = self.readiness.waiting_for();
+        (!waiting_for.is_empty()).then(|| format!("The server is waiting for: {}.", waiting_for.join(", ")))
+    }
+
+    /// Tells handlers of endless calls when to end them.
+    pub(crate) fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+}

@@ -1,0 +1,9 @@
+//! The faces of model-serving on real ports, with the real sandbox and the real detector.
+
+#![allow(clippy::unwrap_used)]
+
+mod infer;
+mod lifecycle;
+mod metadata;
+mod predict;
+mod support;

@@ -1,0 +1,136 @@
+use super::support::{Server, photo};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use convoy_proto::model_serving::{BoundingBox, Detection, PredictionRequest};
+use tonic::{Code, Status};
+
+fn request() -> PredictionRequest {
+    PredictionRequest { request_id: "request 1".to_owned(), image: photo(), ..Default::default() }
+}
+
+async fn refused(request: PredictionRequest) -> Status {
+    Server::shared().predict_client().await.predict(request).await.unwrap_err()
+}
+
+/// The boxes that the model's provenance gives for the photo, as fractions of its 546×413 pixels.
+fn expected(pixels: [f32; 4]) -> BoundingBox {
+    let [x_min, y_min, x_max, y_max] = pixels;
+    BoundingBox { x_min: x_min / 546.0, y_min: y_min / 413.0, x_max: x_max / 546.0, y_max: y_max / 413.0 }
+}
+
+fn intersection_over_union(a: &BoundingBox, b: &BoundingBox) -> f32 {
+    let area = |b: &BoundingBox| (b.x_max - b.x_min).max(0.0) * (b.y_max - b.y_min).max(0.0);
+    let both = area(&BoundingBox {
+        x_min: a.x_min.max(b.x_min),
+        y_min: a.y_min.max(b.y_min),
+        x_max: a.x_max.min(b.x_max),
+        y_max: a.y_max.min(b.y_max),
+    });
+    both / (area(a) + area(b) - both)
+}
+
+fn has(detections: &[Detection], class: &str, confidence: f32, pixels: [f32; 4]) {
+    let expected = expected(pixels);
+    let found = detections.iter().any(|found| {
+        found.class_name == class
+            && found.confidence >= confidence
+            && intersection_over_union(found.bbox.as_ref().unwrap(), &expected) >= 0.9
+    });
+    assert!(found, "no {class} of at least {confidence} at {pixels:?} in {detections:#?}");
+}
+
+#[tokio::test]
+async fn a_photo_gives_its_bus_and_its_car() {
+    let mut client = Server::shared().predict_client().await;
+    let answer = client.predict(request()).await.unwrap().into_inner();
+    assert_eq!(answer.request_id, "request 1");
+    assert_eq!((answer.model_name.as_str(), answer.model_version.as_str()), ("vehicle-detector", "1"));
+    assert!(answer.inference_time_ms > 0.0);
+    has(&answer.detections, "bus", 0.9, [60.0, 123.0, 482.0, 394.0]);
+    has(&answer.detections, "car", 0.7, [12.0, 286.0, 63.0, 329.0]);
+    assert!(answer.detections.is_sorted_by(|a, b| a.confidence >= b.confidence), "best first");
+    assert!(
+        answer.detections.iter().all(|found| ["car", "truck", "bus"].contains(&found.class_name.as_str()))
+    );
+}
+
+#[tokio::test]
+async fn base64_gives_the_same_as_bytes() {
+    let mut client = Server::shared().predict_client().await;
+    let bytes = client.predict(request()).await.unwrap().into_inner();
+    let lines: Vec<String> = STANDARD
+        .encode(photo())
+        .as_bytes()
+        .chunks(76)
+        .map(|c| String::from_utf8(c.to_vec()).unwrap())
+        .collect();
+    let text = PredictionRequest {
+        image_data: lines.join("\r\n"),
+        image: Bytes::new(),
+        model_name: "vehicle-detector".to_owned(),
+        ..request()
+    };
+    let base64 = client.predict(text).await.unwrap().into_inner();
+    assert_eq!(bytes.detections, base64.detections);
+}
+
+#[tokio::test]
+async fn a_missing_request_id_is_a_new_uuid() {
+    let mut client = Server::shared().predict_client().await;
+    let unnamed = PredictionRequest { request_id: String::new(), ..request() };
+    let first = client.predict(unnamed.clone()).await.unwrap().into_inner().request_id;
+    let second = client.predict(unnamed).await.unwrap().into_inner().request_id;
+    assert!(uuid::Uuid::parse_str(&first).is_ok(), "{first}");
+    assert_ne!(first, second);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_is_said() {
+    let none = PredictionRequest { image: Bytes::new(), ..request() };
+    let text = |text: &str| PredictionRequest { image_data: text.to_owned(), ..none.clone() };
+    let cases = [
+        (none.clone(), "has no image"),
+        (PredictionRequest { image_data: "aGk=".to_owned(), ..request() }, "Both `image` and `image_data`"),
+        (text("https://example.test/a.jpg"), "image_data is not base64"),
+        (text("   "), "The image is empty"),
+        (text("aGVsbG8gd29ybGQhIGhlbGxvIHdvcmxkIQ=="), "not an image"),
+        (PredictionRequest { image: photo().slice(..2000), ..request() }, "truncated"),
+        (PredictionRequest { request_id: "..".to_owned(), ..request() }, "request_id may not be"),
+        (PredictionRequest { request_id: "x".repeat(257), ..request() }, "request_id is 257 bytes long"),
+        (
+            PredictionRequest { user_id: "a\nb".to_owned(), ..request() },
+            "user_id has the control character U+000A",
+        ),
+    ];
+    for (request, sentence) in cases {
+        let status = refused(request).await;
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        assert!(status.message().contains(sentence), "{:?} does not say {sentence:?}", status.message());
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_model_is_not_found() {
+    let status = refused(PredictionRequest { model_name: "no-such".to_owned(), ..request() }).await;
+    assert_eq!(status.code(), Code::NotFound);
+    assert!(status.message().contains("no-such"));
+}
+
+#[tokio::test]
+async fn a_message_of_65_mib_is_an_invalid_argument() {
+    let status = refused(PredictionRequest { image: vec![0; 65 << 20].into(), ..request() }).await;
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    assert!(status.message().contains("67108864 bytes"), "{status}");
+}
+
+#[tokio::test]
+async fn a_passed_deadline_is_told_as_such() {
+    let server = Server::shared();
+    let code = server.raw_unary("/model_serving.ModelServing/Predict", "1n", &request()).await;
+    assert_eq!(code, Code::DeadlineExceeded);
+    let code = server.raw_unary("/model_serving.ModelServing/Predict", "soon", &request()).await;
+    assert_eq!(code, Code::InvalidArgument);
+    let code = server.raw_unary("/model_serving.ModelServing/Predict", "60S", &request()).await;
+    assert_eq!(code, Code::Ok);
+}

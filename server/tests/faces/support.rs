@@ -1,0 +1,139 @@
+//! One server for the tests that do not stop it, and what they ask it with.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use clap::Parser;
+use convoy_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use convoy_proto::model_serving::model_serving_client::ModelServingClient;
+use http::Request;
+use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use model_serving::{Config, Listeners, RunError, run};
+use prost::Message;
+use sandbox::{Sandbox, SandboxConfig};
+use service_kit::{Readiness, Shutdown};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tonic::Code;
+use tonic::transport::{Channel, Endpoint};
+
+const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    config: Config,
+}
+
+/// A server on ports of its own.
+pub(crate) struct Server {
+    pub(crate) grpc: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) metrics: SocketAddr,
+    pub(crate) readiness: Readiness,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) ended: JoinHandle<Result<(), RunError>>,
+}
+
+/// The defaults, with ports of its own, for the models at `path` in the workspace.
+pub(crate) fn config(path: &str) -> Config {
+    let path = workspace().join(path);
+    let arguments = [
+        "test",
+        "--grpc-addr=127.0.0.1:0",
+        "--http-addr=127.0.0.1:0",
+        "--metrics-addr=127.0.0.1:0",
+        "--device=cpu",
+        "--model-path",
+        path.to_str().unwrap(),
+    ];
+    Cli::try_parse_from(arguments).unwrap().config
+}
+
+/// The sandbox of all servers here: compiling it takes a second.
+pub(crate) fn sandbox() -> Sandbox {
+    static SANDBOX: OnceLock<Sandbox> = OnceLock::new();
+    SANDBOX.get_or_init(|| Sandbox::new(SandboxConfig::default()).unwrap()).clone()
+}
+
+impl Server {
+    /// Starts one with `config`; it need not be ready yet.
+    pub(crate) async fn start(config: Config, readiness: Readiness) -> Self {
+        let shutdown = Shutdown::new();
+        let listeners = Listeners::bind(&config).await.unwrap();
+        let (grpc, http, metrics) = (listeners.grpc_addr(), listeners.http_addr(), listeners.metrics_addr());
+        let ended = tokio::spawn(run(config, listeners, sandbox(), readiness.clone(), shutdown.clone()));
+        Self { grpc, http, metrics, readiness, shutdown, ended }
+    }
+
+    /// The one that tests share: ready, and running until the process ends.
+    pub(crate) fn shared() -> &'static Self {
+        static SHARED: OnceLock<(Runtime, Server)> = OnceLock::new();
+        // Tests have runtimes of their own, which end with them; the server must outlive them.
+        let start = || {
+            std::thread::spawn(|| {
+                let runtime = Runtime::new().unwrap();
+                let server = runtime.block_on(async {
+                    let readiness = Readiness::new();
+                    let loading = readiness.hold("the test's look at run");
+                    let mut server = Server::start(config("models"), readiness.clone()).await;
+                    // `run` takes its own hold before it first yields to a connection.
+                    reqwest::get(format!("http://{}/health", server.http)).await.unwrap();
+                    drop(loading);
+                    tokio::select! {
+                        () = readiness.wait_ready() => {}
+                        ended = &mut server.ended => panic!("the server ended: {ended:?}"),
+                    }
+                    server
+                });
+                (runtime, server)
+            })
+            .join()
+            .unwrap()
+        };
+        &SHARED.get_or_init(start).1
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        Endpoint::from_shared(format!("http://{}", self.grpc)).unwrap().connect().await.unwrap()
+    }
+
+    pub(crate) async fn predict_client(&self) -> ModelServingClient<Channel> {
+        ModelServingClient::new(self.channel().await).max_encoding_message_size(2 * MAX_MESSAGE_BYTES)
+    }
+
+    pub(crate) async fn inference_client(&self) -> GrpcInferenceServiceClient<Channel> {
+        GrpcInferenceServiceClient::new(self.channel().await).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// Calls `method` without a gRPC client's own timers, and answers the status code in the headers.
+    pub(crate) async fn raw_unary(&self, method: &str, timeout: &str, message: &impl Message) -> Code {
+        let stream = tokio::net::TcpStream::connect(self.grpc).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let mut body = BytesMut::new();
+        body.put_u8(0);
+        body.put_u32(message.encoded_len().try_into().unwrap());
+        message.encode(&mut body).unwrap();
+        let request = Request::post(format!("http://{}{method}", self.grpc))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("grpc-timeout", timeout)
+            .body(Full::new(body.freeze()))
+            .unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        response.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
+    }
+}
+
+/// The street with a bus and cars.
+pub(crate) fn photo() -> Bytes {
+    std::fs::read(workspace().join("tests/photos/double_decker_bus.jpg")).unwrap().into()
+}
+
+fn workspace() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
