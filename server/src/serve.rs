@@ -13,6 +13,7 @@ use sandbox::Sandbox;
 use service_kit::http_server;
 use service_kit::{Readiness, Shutdown};
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -88,8 +89,8 @@ pub enum RunError {
 
 /// Serves on `listeners` until `shutdown` stops.
 ///
-/// The ports answer at once; `readiness` is held until the models are loaded, and again from when `shutdown`
-/// drains. When it stops, nothing new is accepted, what is open is answered, the models run what is queued, and
+/// The ports answer at once; `readiness` is held until the models are loaded, and for good from when `shutdown`
+/// drains or loading has failed. When it stops, nothing new is accepted, what is open is answered, the models run what is queued, and
 /// their threads are joined.
 ///
 /// # Errors
@@ -127,18 +128,26 @@ pub async fn run(
         )
     };
     let load = async {
-        let models = load(&config, Arc::clone(&metrics)).await?;
-        state.set_models(Arc::clone(&models));
-        drop(loading);
-        Ok::<_, RunError>(models)
+        match load(&config, Arc::clone(&metrics)).await {
+            Ok(models) => {
+                state.set_models(Arc::clone(&models));
+                drop(loading);
+                Ok(models)
+            }
+            Err(error) => {
+                // A server without models is never ready, not even while it ends.
+                mem::forget(loading);
+                Err(error)
+            }
+        }
     };
     let draining = async {
         shutdown.draining().await;
-        let hold = readiness.hold("draining");
-        shutdown.stopping().await;
-        Ok::<_, RunError>(hold)
+        // Nor is one that is ending, or has ended.
+        mem::forget(readiness.hold("draining"));
+        Ok(())
     };
-    let (_, models, _unready) = tokio::try_join!(faces, load, draining)?;
+    let (_, models, ()) = tokio::try_join!(faces, load, draining)?;
     tokio::task::spawn_blocking(move || models.shutdown()).await?;
     tracing::info!("model-serving has stopped.");
     Ok(())

@@ -1,13 +1,20 @@
-use super::support::{Server, config, photo};
+use super::support::{Server, config, logged, photo};
 use convoy_proto::inference::{ModelInferRequest, ServerReadyRequest};
-use convoy_proto::model_serving::{HealthCheckRequest as Ask, PredictionRequest};
+use convoy_proto::model_serving::{HealthCheckRequest as Ask, PredictionRequest, PredictionResponse};
+use futures_util::stream;
+use http::uri::PathAndQuery;
+use model_serving::config::AuditUserId;
 use model_serving::{Listeners, RunError};
 use service_kit::Readiness;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
-use tonic::{Code, Streaming};
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tonic_prost::ProstCodec;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 
@@ -21,11 +28,39 @@ async fn next(watch: &mut Streaming<HealthCheckResponse>) -> ServingStatus {
     watch.next().await.expect("the stream goes on").unwrap().status()
 }
 
+/// Opens a Predict call on `channel` whose message is sent later; returns when the server has seen its headers.
+async fn open_predict(
+    channel: Channel,
+) -> (oneshot::Sender<PredictionRequest>, JoinHandle<Result<PredictionResponse, Status>>) {
+    let (message, later) = oneshot::channel();
+    let (headers_sent, seen) = oneshot::channel();
+    let messages = async move {
+        // The body is first asked for after the headers have gone.
+        headers_sent.send(()).unwrap();
+        later.await.unwrap()
+    };
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    let answer = tokio::spawn(async move {
+        client.ready().await.unwrap();
+        let body = tonic::Request::new(stream::once(messages));
+        let path = PathAndQuery::from_static("/model_serving.ModelServing/Predict");
+        let codec = ProstCodec::<PredictionRequest, PredictionResponse>::default();
+        client.client_streaming(body, path, codec).await.map(tonic::Response::into_inner)
+    });
+    seen.await.unwrap();
+    // The same connection: what it answers now came after those headers.
+    HealthClient::new(channel).check(about("")).await.unwrap();
+    (message, answer)
+}
+
 #[tokio::test]
 async fn from_loading_to_the_end_with_every_endless_call_open() {
     let readiness = Readiness::new();
     let not_yet = readiness.hold("the test");
-    let server = Server::start(config("models"), readiness).await;
+    let mut config = config("models");
+    config.audit_user_id = AuditUserId::Hashed;
+    config.audit_key = Some("a key of the tests".to_owned().into());
+    let server = Server::start(config, readiness).await;
     let mut health = HealthClient::new(server.channel().await);
     let mut predict = server.predict_client().await;
     let mut inference = server.inference_client().await;
@@ -69,23 +104,24 @@ async fn from_loading_to_the_end_with_every_endless_call_open() {
     predict.predict(request.clone()).await.unwrap();
     server.channel().await;
 
-    // Stopping: what is under way is answered, every endless call ends, and so does `run`.
-    let under_way = tokio::spawn({
-        let mut predict = predict.clone();
-        async move { predict.predict(request).await }
-    });
+    // A request whose headers have come, and whose message has not.
+    let request = PredictionRequest { request_id: "last".to_owned(), user_id: "bob".to_owned(), ..request };
+    let (message, under_way) = open_predict(server.channel().await).await;
+
+    // Stopping: what is open is answered, every endless call ends, and so does `run`.
     server.shutdown.stop();
     assert!(watch.next().await.is_none());
     assert!(stream.next().await.is_none());
     assert!(reflection.next().await.is_none());
+    assert!(!server.ended.is_finished(), "a request is open");
+    message.send(request).unwrap();
+    assert!(!under_way.await.unwrap().unwrap().detections.is_empty());
     server.ended.await.unwrap().unwrap();
-    // It was answered, or refused before it was begun; it was not cut off.
-    match under_way.await.unwrap() {
-        Ok(answer) => assert!(!answer.into_inner().detections.is_empty()),
-        Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status}"),
-    }
     assert!(!server.readiness.is_ready());
     assert!(tokio::net::TcpStream::connect(server.grpc).await.is_err(), "the port is closed");
+    let user = logged("last")[0]["user_id"].as_str().unwrap().to_owned();
+    // `printf bob | openssl dgst -sha256 -hmac 'a key of the tests'`, its first 16 bytes.
+    assert_eq!(user, "9919fb48d9440f8eb480887fc5362da9");
 }
 
 #[tokio::test]
@@ -94,7 +130,8 @@ async fn a_repository_that_cannot_be_loaded_ends_the_server() {
     let server = Server::start(config(empty.path().to_str().unwrap()), Readiness::new()).await;
     let error = server.ended.await.unwrap().unwrap_err();
     assert!(matches!(error, RunError::Load(_)), "{error}");
-    assert!(!server.readiness.is_ready() || error.to_string().ends_with('.'), "{error}");
+    assert!(!server.readiness.is_ready());
+    assert!(error.to_string().ends_with('.'), "{error}");
 }
 
 #[tokio::test]

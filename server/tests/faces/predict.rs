@@ -1,4 +1,4 @@
-use super::support::{Server, photo};
+use super::support::{Server, logged, photo};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -133,4 +133,41 @@ async fn a_passed_deadline_is_told_as_such() {
     assert_eq!(code, Code::InvalidArgument);
     let code = server.raw_unary("/model_serving.ModelServing/Predict", "60S", &request()).await;
     assert_eq!(code, Code::Ok);
+}
+
+#[tokio::test]
+async fn each_prediction_leaves_one_audit_line() {
+    let audited =
+        PredictionRequest { request_id: "audited".to_owned(), user_id: "alice".to_owned(), ..request() };
+    let mut traced = tonic::Request::new(audited);
+    let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    traced.metadata_mut().insert("traceparent", traceparent.parse().unwrap());
+    let answer = Server::shared().predict_client().await.predict(traced).await.unwrap().into_inner();
+    let lines = logged("audited");
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    let line = &lines[0];
+    assert_eq!(line["target"], "audit");
+    assert_eq!(line["user_id"], "alice");
+    assert_eq!(line["model"], "vehicle-detector");
+    assert_eq!(line["version"], "1");
+    assert_eq!(line["detections"], answer.detections.len());
+    assert_eq!(line["inference_ms"].as_f64(), Some(answer.inference_time_ms));
+    assert!(line["queue_ms"].as_f64().is_some());
+    assert_eq!(line["traceparent"], traceparent);
+}
+
+#[tokio::test]
+async fn a_failure_is_logged_once() {
+    refused(PredictionRequest {
+        request_id: "failing".to_owned(),
+        image: "no image at all".into(),
+        ..request()
+    })
+    .await;
+    let lines = logged("failing");
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert_eq!(
+        (lines[0]["level"].as_str(), lines[0]["code"].as_str()),
+        (Some("INFO"), Some("invalid_input"))
+    );
 }

@@ -10,10 +10,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use model_serving::{Config, Listeners, RunError, run};
 use prost::Message;
 use sandbox::{Sandbox, SandboxConfig};
+use serde_json::Value;
 use service_kit::{Readiness, Shutdown};
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Mutex, Once, OnceLock};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tonic::Code;
@@ -58,9 +60,40 @@ pub(crate) fn sandbox() -> Sandbox {
     SANDBOX.get_or_init(|| Sandbox::new(SandboxConfig::default()).unwrap()).clone()
 }
 
+/// What was logged by all servers here about the request with this id, oldest first.
+pub(crate) fn logged(request_id: &str) -> Vec<Value> {
+    let text = LOG.lock().unwrap().clone();
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines
+        .map(|line| serde_json::from_slice::<Value>(line).unwrap())
+        .filter(|line| line["request_id"] == request_id)
+        .collect()
+}
+
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+/// Collects the log lines of all servers: a process has one subscriber.
+fn collect_logs() {
+    struct Writer;
+    impl io::Write for Writer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            LOG.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        tracing_subscriber::fmt().json().flatten_event(true).with_writer(|| Writer).init();
+    });
+}
+
 impl Server {
     /// Starts one with `config`; it need not be ready yet.
     pub(crate) async fn start(config: Config, readiness: Readiness) -> Self {
+        collect_logs();
         let shutdown = Shutdown::new();
         let listeners = Listeners::bind(&config).await.unwrap();
         let (grpc, http, metrics) = (listeners.grpc_addr(), listeners.http_addr(), listeners.metrics_addr());

@@ -36,7 +36,7 @@ pub(super) async fn infer(
     let wanted = Wanted::new(&model, outputs)?;
     let inputs = codec::inputs(inputs, raw_input_contents)?;
 
-    let request = InferenceRequest { id: id.clone(), inputs, outputs: wanted.from_model() };
+    let request = InferenceRequest { id: id.clone(), inputs, outputs: wanted.model_outputs() };
     let mut response = model.infer(request, deadline).await?;
     let detections = if wanted.detections { Some(model.detections(&response)?) } else { None };
 
@@ -107,7 +107,7 @@ impl Wanted {
     }
 
     /// What the model is asked for: detections are made from all of its outputs.
-    fn from_model(&self) -> Vec<String> {
+    fn model_outputs(&self) -> Vec<String> {
         if self.detections { Vec::new() } else { self.names.clone() }
     }
 
