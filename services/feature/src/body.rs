@@ -1,0 +1,144 @@
+//! Request bodies: bounded in bytes and time, and refused without cutting the client off.
+
+use crate::Error;
+use axum::body::{Body, HttpBody as _};
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http_body_util::BodyExt as _;
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// How long, and for how many bytes, what a client still sends of a refused body is thrown away.
+const LINGER: Duration = Duration::from_secs(10);
+const LINGER_BYTES: usize = 512 << 20;
+/// Memory that is set aside on the word of a Content-Length alone.
+const TRUSTED_LENGTH: usize = 1 << 20;
+
+/// The bounds of one body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Bytes.
+    pub(crate) limit: usize,
+    /// When the request must be done.
+    pub(crate) deadline: Instant,
+    /// The time from the request's arrival to `deadline`.
+    pub(crate) timeout: Duration,
+}
+
+/// Reads `body` to its end. A declared length over the limit is refused before anything is read.
+pub(crate) async fn read(headers: &HeaderMap, mut body: Body, bounds: Bounds) -> Result<Bytes, Error> {
+    let declared =
+        headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    let too_large = Error::TooLarge { what: "The request body", limit: bounds.limit };
+    if declared.is_some_and(|length| length > bounds.limit as u64) {
+        discard(body);
+        return Err(too_large);
+    }
+    let expected = declared.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+    let mut bytes = BytesMut::with_capacity(expected.min(TRUSTED_LENGTH));
+    loop {
+        let frame = timeout_at(bounds.deadline, body.frame())
+            .await
+            .map_err(|_| Error::BodyTooSlow { limit: bounds.timeout })?;
+        let Some(frame) = frame else { return Ok(bytes.freeze()) };
+        let Ok(data) = frame.map_err(|_| Error::BodyCut)?.into_data() else { continue };
+        if bytes.len() + data.len() > bounds.limit {
+            discard(body);
+            return Err(too_large);
+        }
+        bytes.extend_from_slice(&data);
+    }
+}
+
+/// Throws away what the client still sends, for a while, beside the answer that goes out meanwhile.
+///
+/// Without this the connection is closed while the client writes. Many clients then report a broken pipe and never
+/// read the answer that says what is wrong.
+pub(crate) fn discard(mut body: Body) {
+    if body.is_end_stream() {
+        return;
+    }
+    tokio::spawn(async move {
+        let drain = async {
+            let mut left = LINGER_BYTES;
+            while let Some(Ok(frame)) = body.frame().await {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                if length > left {
+                    return;
+                }
+                left -= length;
+            }
+        };
+        // A client that is slower still is cut off.
+        let _ = timeout(LINGER, drain).await;
+    });
+}
+
+/// The media type without its parameters, in lower case: `multipart/form-data`. `None` without a (readable) header.
+pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let essence = value.split(';').next().unwrap_or(value);
+    Some(essence.trim().to_ascii_lowercase())
+}
+
+/// Whether a media type is JSON: `application/json`, or a type built on it (`application/problem+json`).
+pub(crate) fn is_json(media_type: &str) -> bool {
+    media_type == "application/json"
+        || (media_type.starts_with("application/") && media_type.ends_with("+json"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use http::HeaderValue;
+
+    fn bounds(limit: usize) -> Bounds {
+        let timeout = Duration::from_secs(30);
+        Bounds { limit, deadline: Instant::now() + timeout, timeout }
+    }
+
+    /// A body of two frames that declares nothing, as chunked transfer does.
+    fn chunked(first: &'static [u8], second: &'static [u8]) -> Body {
+        let frames = [first, second].map(|data| Ok::<_, std::io::Error>(Bytes::from_static(data)));
+        Body::from_stream(tokio_stream::iter(frames))
+    }
+
+    #[tokio::test]
+    async fn the_limit_is_inclusive_with_and_without_a_declared_length() {
+        let none = HeaderMap::new();
+        assert_eq!(read(&none, chunked(b"123", b"45"), bounds(5)).await.unwrap(), "12345");
+        assert!(matches!(
+            read(&none, chunked(b"123", b"456"), bounds(5)).await,
+            Err(Error::TooLarge { limit: 5, .. })
+        ));
+        let mut declared = HeaderMap::new();
+        declared.insert(CONTENT_LENGTH, HeaderValue::from_static("6"));
+        assert!(matches!(read(&declared, chunked(b"", b""), bounds(5)).await, Err(Error::TooLarge { .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_given_up() {
+        let endless = Body::from_stream(tokio_stream::pending::<Result<Bytes, std::io::Error>>());
+        let result = read(&HeaderMap::new(), endless, bounds(5)).await;
+        assert!(matches!(result, Err(Error::BodyTooSlow { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_refused() {
+        let frames = [Ok(Bytes::from_static(b"12")), Err(std::io::Error::other("reset"))];
+        let broken = Body::from_stream(tokio_stream::iter(frames));
+        assert!(matches!(read(&HeaderMap::new(), broken, bounds(5)).await, Err(Error::BodyCut)));
+    }
+
+    #[test]
+    fn media_types_are_compared_without_parameters_and_case() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(media_type(&headers), None);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("Application/JSON; charset=utf-8"));
+        assert!(is_json(&media_type(&headers).unwrap()));
+        assert!(is_json("application/ld+json") && !is_json("text/json") && !is_json("text/plain"));
+    }
+}

@@ -1,0 +1,220 @@
+//! The gRPC client of model-serving, and what it knows of the models there.
+
+mod detections;
+mod model_input;
+
+pub(crate) use detections::Detection;
+pub(crate) use model_input::ModelInput;
+
+use crate::{ConfigError, Error, config};
+use bytes::Bytes;
+use convoy_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use convoy_proto::inference::infer_parameter::ParameterChoice;
+use convoy_proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
+use convoy_proto::inference::{InferParameter, ModelConfigRequest, ModelInferRequest, ModelInferResponse};
+use http::HeaderValue;
+use service_kit::{ErrorCode, code_of_status};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status};
+use tonic_types::StatusExt as _;
+
+/// The peer's name in answers and logs.
+pub(crate) const PEER: &str = "model-serving";
+/// The longest message either way: a tensor of 4096×4096 RGB has 48 MiB.
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
+/// A peer that takes longer to accept a connection is down; the next request tries again.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The answer's metadata key with the version that a configuration is of.
+const VERSION_KEY: &str = "x-convoy-model-version";
+
+/// What a call to a peer inherits from the request that it is made for.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// When the request must be done.
+    pub(crate) deadline: Instant,
+    /// The W3C trace context of the request, passed on as it is.
+    pub(crate) traceparent: Option<HeaderValue>,
+}
+
+impl Call {
+    /// What is left of the time.
+    pub(crate) fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
+/// An answer of a model.
+#[derive(Debug)]
+pub(crate) struct Inference {
+    /// The model that answered.
+    pub(crate) model: String,
+    /// Its version.
+    pub(crate) version: String,
+    /// Boxes are 0..1 of the tensor.
+    pub(crate) detections: Vec<Detection>,
+    /// How long the model ran, in milliseconds, as model-serving measured it.
+    pub(crate) inference_time_ms: Option<f64>,
+}
+
+/// The client. Cheap to clone; all clones share one connection, made when it is first needed and again when it broke.
+#[derive(Clone, Debug)]
+pub(crate) struct ModelServing {
+    channel: Channel,
+    /// Inputs by the name that requests ask with. Only models that exist get in, so clients cannot make it grow.
+    inputs: Arc<Mutex<HashMap<String, Arc<ModelInput>>>>,
+}
+
+impl ModelServing {
+    /// A client of the service at `url`; connects with the first call.
+    pub(crate) fn new(url: &str) -> Result<Self, ConfigError> {
+        const FLAG: &str = "--model-serving-url";
+        let refuse = |error: tonic::transport::Error| ConfigError::Url {
+            flag: FLAG,
+            value: url.to_owned(),
+            problem: format!("it cannot be called ({error})"),
+        };
+        let endpoint = Endpoint::from_shared(config::peer_url(FLAG, url)?.to_string()).map_err(refuse)?;
+        let channel = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            // A peer that vanished without closing the connection is noticed, and another one is made.
+            .http2_keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .connect_lazy();
+        Ok(Self { channel, inputs: Arc::default() })
+    }
+
+    /// The connection, for other services at the same address.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// What is known of the input of `model`.
+    pub(crate) fn known_input(&self, model: &str) -> Option<Arc<ModelInput>> {
+        self.lock().get(model).cloned()
+    }
+
+    /// Asks for the input of `model` (empty: the default model) and remembers it.
+    pub(crate) async fn ask_input(&self, model: &str, call: &Call) -> Result<Arc<ModelInput>, Error> {
+        let request = ModelConfigRequest { name: model.to_owned(), version: String::new() };
+        let request = self.request(request, call);
+        let answer = bounded(call, self.client().model_config(request)).await;
+        // Whatever went wrong, what was known is in doubt.
+        let forget = |error| {
+            self.lock().remove(model);
+            error
+        };
+        let answer = answer.map_err(forget)?;
+        let version = answer.metadata().get(VERSION_KEY).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let config = answer.into_inner().config.ok_or_else(|| Error::PeerAnswer {
+            peer: PEER,
+            detail: format!("its configuration of the model `{model}` is missing"),
+        })?;
+        let input = Arc::new(ModelInput::of(&config, version).map_err(forget)?);
+        self.remember(model, Arc::clone(&input));
+        Ok(input)
+    }
+
+    /// Remembers what is known of the input of `model`.
+    pub(crate) fn remember(&self, model: &str, input: Arc<ModelInput>) {
+        self.lock().insert(model.to_owned(), input);
+    }
+
+    /// Sends `pixels`, preprocessed for `input`, to `model` (as requests name it) for detections.
+    pub(crate) async fn infer(
+        &self,
+        model: &str,
+        input: &ModelInput,
+        pixels: Bytes,
+        request_id: &str,
+        user_id: &str,
+        call: &Call,
+    ) -> Result<Inference, Error> {
+        let user =
+            InferParameter { parameter_choice: Some(ParameterChoice::StringParam(user_id.to_owned())) };
+        let request = ModelInferRequest {
+            model_name: model.to_owned(),
+            // Not the version that the input is of: one that was replaced in between would not be found.
+            model_version: String::new(),
+            id: request_id.to_owned(),
+            parameters: HashMap::from([("user_id".to_owned(), user)]),
+            inputs: vec![InferInputTensor {
+                name: input.tensor.clone(),
+                datatype: "UINT8".to_owned(),
+                shape: vec![1, i64::from(input.resize.height), i64::from(input.resize.width), 3],
+                ..Default::default()
+            }],
+            outputs: vec![InferRequestedOutputTensor {
+                name: detections::OUTPUT.to_owned(),
+                ..Default::default()
+            }],
+            raw_input_contents: vec![pixels],
+        };
+        let request = self.request(request, call);
+        let response = bounded(call, self.client().model_infer(request)).await?.into_inner();
+        inference(response)
+    }
+
+    fn client(&self) -> GrpcInferenceServiceClient<Channel> {
+        GrpcInferenceServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// `message` with the deadline (as `grpc-timeout`) and the trace of `call`.
+    fn request<T>(&self, message: T, call: &Call) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(call.remaining());
+        let trace = call.traceparent.as_ref().and_then(|v| MetadataValue::try_from(v.as_bytes()).ok());
+        if let Some(trace) = trace {
+            request.metadata_mut().insert("traceparent", trace);
+        }
+        request
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<ModelInput>>> {
+        // The map is whole after a panic elsewhere: each change is a single insertion or removal.
+        self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits for a call, but not past the deadline: a peer may not keep to the one that it was sent.
+async fn bounded<T>(
+    call: &Call,
+    answer: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<Response<T>, Error> {
+    match timeout_at(call.deadline, answer).await {
+        Ok(answer) => answer.map_err(of_status),
+        Err(_) => Err(Error::DeadlineExceeded { waiting_for: PEER }),
+    }
+}
+
+fn of_status(status: Status) -> Error {
+    let message = status.message().to_owned();
+    match code_of_status(status.code()) {
+        ErrorCode::DeadlineExceeded => Error::DeadlineExceeded { waiting_for: PEER },
+        // Nothing is created there, and its own faults are for the log.
+        ErrorCode::AlreadyExists | ErrorCode::Internal => {
+            Error::PeerAnswer { peer: PEER, detail: format!("{:?}: {message}", status.code()) }
+        }
+        code => Error::ModelServing {
+            code,
+            retry_after: status.get_details_retry_info().and_then(|info| info.retry_delay),
+            message: if message.is_empty() { status.code().description().to_owned() } else { message },
+        },
+    }
+}
+
+fn inference(response: ModelInferResponse) -> Result<Inference, Error> {
+    Ok(Inference {
+        detections: detections::of_response(&response)?,
+        inference_time_ms: detections::inference_time_ms(&response),
+        model: response.model_name,
+        version: response.model_version,
+    })
+}

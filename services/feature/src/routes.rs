@@ -1,0 +1,86 @@
+//! The router.
+
+mod predict;
+mod preprocess;
+
+use crate::body::Bounds;
+use crate::inference::{Call, ModelServing};
+use crate::offload::Offload;
+use crate::peers::{Peers, States};
+use crate::prediction::Predictor;
+use crate::results::Results;
+use crate::{Config, RunError, SERVICE};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::{HeaderMap, StatusCode};
+use sandbox::Sandbox;
+use serde::Serialize;
+use service_kit::{Readiness, http_server};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What the handlers share; cheap to clone.
+#[derive(Clone, Debug)]
+struct App {
+    predictor: Predictor,
+    peers: Peers,
+    offload: Offload,
+    readiness: Readiness,
+    request_timeout: Duration,
+    max_image_bytes: usize,
+}
+
+/// The routes of feature-service, for a server (see [`run`](crate::run)) or for tests without one.
+///
+/// # Errors
+/// When a URL of the configuration cannot be called, or the HTTP client cannot be made.
+pub fn router(config: &Config, sandbox: Sandbox, readiness: Readiness) -> Result<Router, RunError> {
+    let models = ModelServing::new(&config.model_serving_url)?;
+    let results = Results::new(&config.results_url)?;
+    let app = App {
+        peers: Peers::new(models.clone(), results.clone()),
+        predictor: Predictor { sandbox, models, results },
+        offload: Offload::new(),
+        readiness,
+        request_timeout: config.request_timeout,
+        max_image_bytes: config.max_image_bytes,
+    };
+    Ok(Router::new()
+        .route("/ready", get(ready))
+        .route("/preprocess", post(preprocess::preprocess))
+        .route("/predict", post(predict::predict))
+        // The handlers read bodies themselves, each within its own limit.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(app)
+        .merge(http_server::health_route(SERVICE)))
+}
+
+impl App {
+    /// The bounds of a request that arrives now.
+    fn bounds(&self, limit: usize) -> Bounds {
+        Bounds { limit, deadline: Instant::now() + self.request_timeout, timeout: self.request_timeout }
+    }
+}
+
+/// What calls to peers inherit from a request.
+fn call(deadline: Instant, headers: &HeaderMap) -> Call {
+    Call { deadline, traceparent: headers.get("traceparent").cloned() }
+}
+
+/// The body of `GET /ready`: the service's own readiness, and what its peers say of theirs.
+#[derive(Debug, Serialize)]
+struct Ready {
+    ready: bool,
+    service: &'static str,
+    waiting_for: Vec<String>,
+    peers: States,
+}
+
+async fn ready(State(app): State<App>) -> (StatusCode, Json<Ready>) {
+    let peers = app.peers.states().await;
+    let waiting_for = app.readiness.waiting_for();
+    let ready = waiting_for.is_empty();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Ready { ready, service: SERVICE, waiting_for, peers }))
+}

@@ -1,0 +1,62 @@
+//! `POST /predict`: an image to a stored prediction.
+
+use super::{App, call};
+use crate::Error;
+use crate::body;
+use crate::error::Failure;
+use crate::predict_request::{self, Form, Ids, PredictRequest};
+use crate::prediction::{Job, Prediction};
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+
+pub(super) async fn predict(State(app): State<App>, request: Request) -> Result<Json<Prediction>, Failure> {
+    let (parts, body) = request.into_parts();
+    let form_and_query = Form::of(body::media_type(&parts.headers)).map_err(Failure::from).and_then(|form| {
+        let query = Ids::of_query(&parts.uri)?;
+        Ok((form, query))
+    });
+    let (form, query) = match form_and_query {
+        Ok(both) => both,
+        Err(failure) => {
+            body::discard(body);
+            return Err(failure);
+        }
+    };
+    let bounds = app.bounds(form.body_limit(app.max_image_bytes));
+    let bytes = body::read(&parts.headers, body, bounds)
+        .await
+        .map_err(|error| error.of(query.request_id.as_deref()))?;
+    let job = job(&app, form, &parts.headers, bytes, query).await?;
+    let call = call(bounds.deadline, &parts.headers);
+    let prediction =
+        app.predictor.predict(&job, &call).await.map_err(|error| error.of(Some(&job.request_id)))?;
+    Ok(Json(prediction))
+}
+
+/// Reads the form that the body has, and hashes its content.
+async fn job(app: &App, form: Form, headers: &HeaderMap, bytes: Bytes, query: Ids) -> Result<Job, Failure> {
+    let max_image = app.max_image_bytes;
+    let size = bytes.len();
+    let request_id = query.request_id.clone();
+    let busy = |error: Error| error.of(request_id.as_deref());
+    // Finding the parts of a form copies nothing and takes no time to speak of.
+    let multipart = match form {
+        Form::Multipart => {
+            let content_type = headers.get(CONTENT_TYPE).cloned();
+            Some(predict_request::from_multipart(content_type, bytes.clone(), &query, max_image).await?)
+        }
+        Form::Json | Form::Raw => None,
+    };
+    let work = move || -> Result<Job, Failure> {
+        let request: PredictRequest = match (form, multipart) {
+            (_, Some(request)) => request,
+            (Form::Json, None) => predict_request::from_json(&bytes, &query, max_image)?,
+            (Form::Raw | Form::Multipart, None) => predict_request::from_raw(bytes, query, max_image)?,
+        };
+        Ok(Job::new(request))
+    };
+    app.offload.run(size, work).await.map_err(busy)?
+}

@@ -1,0 +1,13 @@
+//! feature-service from the outside: its router (or its whole server) in front of fake peers that are real servers,
+//! so that they can be made to fail in ways that the real ones hardly ever do. The sandbox is the real one.
+
+#![allow(clippy::unwrap_used)]
+
+mod fakes;
+mod forms;
+mod peers;
+mod predict;
+mod preprocess;
+mod replay;
+mod rig;
+mod server;
