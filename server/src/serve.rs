@@ -1,6 +1,6 @@
 //! The ports, and the life of the server from binding them to its end.
 
-use crate::audit::AuditLog;
+use crate::audit::{AuditLog, milliseconds};
 use crate::config::Config;
 use crate::error::LoadError;
 use crate::grpc::{self, GrpcError};
@@ -164,7 +164,7 @@ async fn load(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<ModelReposit
     }
     tracing::info!(
         models = models.versions().len(),
-        duration_ms = start.elapsed().as_millis(),
+        duration_ms = milliseconds(start.elapsed()),
         "The models are loaded."
     );
     Ok(Arc::new(models))

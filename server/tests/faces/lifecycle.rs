@@ -1,4 +1,4 @@
-use super::support::{Server, config, logged, photo};
+use super::support::{Server, config, logged, photo, workspace};
 use convoy_proto::inference::{ModelInferRequest, ServerReadyRequest};
 use convoy_proto::model_serving::{HealthCheckRequest as Ask, PredictionRequest, PredictionResponse};
 use futures_util::stream;
@@ -6,6 +6,8 @@ use http::uri::PathAndQuery;
 use model_serving::config::AuditUserId;
 use model_serving::{Listeners, RunError};
 use service_kit::Readiness;
+use std::os::unix::fs::symlink;
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
@@ -26,6 +28,19 @@ fn about(service: &str) -> HealthCheckRequest {
 
 async fn next(watch: &mut Streaming<HealthCheckResponse>) -> ServingStatus {
     watch.next().await.expect("the stream goes on").unwrap().status()
+}
+
+/// The repository of the workspace, and beside its detector the same file with nothing said about its outputs.
+fn with_a_model_without_a_task() -> TempDir {
+    let detector = workspace().join("models/vehicle-detector");
+    let repository = tempfile::tempdir().unwrap();
+    symlink(&detector, repository.path().join("vehicle-detector")).unwrap();
+    let model = repository.path().join("untasked");
+    std::fs::create_dir(&model).unwrap();
+    symlink(detector.join("1"), model.join("1")).unwrap();
+    let none = r#"parameters { key: "task" value { string_value: "none" } }"#;
+    std::fs::write(model.join("config.pbtxt"), none).unwrap();
+    repository
 }
 
 /// Opens a Predict call on `channel` whose message is sent later; returns when the server has seen its headers.
@@ -57,7 +72,9 @@ async fn open_predict(
 async fn from_loading_to_the_end_with_every_endless_call_open() {
     let readiness = Readiness::new();
     let not_yet = readiness.hold("the test");
-    let mut config = config("models");
+    let repository = with_a_model_without_a_task();
+    let mut config = config(repository.path().to_str().unwrap());
+    config.default_model = Some("vehicle-detector".to_owned());
     config.audit_user_id = AuditUserId::Hashed;
     config.audit_key = Some("a key of the tests".to_owned().into());
     let server = Server::start(config, readiness).await;
@@ -103,6 +120,10 @@ async fn from_loading_to_the_end_with_every_endless_call_open() {
     let request = PredictionRequest { image: photo(), ..Default::default() };
     predict.predict(request.clone()).await.unwrap();
     server.channel().await;
+    let untasked = PredictionRequest { model_name: "untasked".to_owned(), ..request.clone() };
+    let status = predict.predict(untasked).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("`untasked` does not detect objects"), "{status}");
 
     // A request whose headers have come, and whose message has not.
     let request = PredictionRequest { request_id: "last".to_owned(), user_id: "bob".to_owned(), ..request };

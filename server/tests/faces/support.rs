@@ -167,6 +167,7 @@ pub(crate) fn photo() -> Bytes {
     std::fs::read(workspace().join("tests/photos/double_decker_bus.jpg")).unwrap().into()
 }
 
-fn workspace() -> PathBuf {
+/// The root of the workspace.
+pub(crate) fn workspace() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
