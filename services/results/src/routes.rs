@@ -85,6 +85,8 @@ pub fn admin(store: StoreSlot, readiness: Readiness) -> Router {
 struct Created {
     status: &'static str,
     request_id: String,
+    /// The record's, so that a caller that shows it need not read the record back.
+    timestamp: String,
 }
 
 #[derive(Serialize)]
@@ -107,10 +109,11 @@ async fn create(State(service): State<Service>, request: Request) -> Result<Resp
     let (request_id, model_version) = (prediction.request_id.clone(), prediction.model_version.clone());
     let bytes = prediction.predictions.get().len();
     match store.put(prediction).await.map_err(|error| named(error.into()))? {
-        Put::Stored => {
+        Put::Stored { timestamp } => {
             // The audit line: neither the user nor what was predicted, since logs outlive an erasure.
             tracing::info!(request_id, model_version, predictions_bytes = bytes, "prediction stored");
-            Ok((StatusCode::CREATED, Json(Created { status: "success", request_id })).into_response())
+            Ok((StatusCode::CREATED, Json(Created { status: "success", request_id, timestamp }))
+                .into_response())
         }
         Put::Repeated(stored) => {
             tracing::info!(request_id, "a repeated request was answered with its stored prediction");

@@ -92,10 +92,10 @@ async fn a_prediction_is_stored_read_listed_and_erased() {
     let service = Service::new();
     let created = service.post(sample("r1", "u1")).await;
     assert_eq!(created.status, StatusCode::CREATED);
-    assert_eq!(created.json(), json!({"status": "success", "request_id": "r1"}));
-
     let read = service.call("GET", "/predictions/r1").await;
     assert_eq!(read.status, StatusCode::OK);
+    let timestamp = &read.json()["timestamp"];
+    assert_eq!(created.json(), json!({"status": "success", "request_id": "r1", "timestamp": timestamp}));
     let mut expected = sample("r1", "u1");
     expected["model_name"] = Value::Null;
     expected["content_sha256"] = Value::Null;

@@ -52,7 +52,10 @@ pub struct Prediction {
 #[derive(Clone, Debug)]
 pub enum Put {
     /// It is on the disk.
-    Stored,
+    Stored {
+        /// The record's [`Prediction::timestamp`].
+        timestamp: String,
+    },
     /// The same request was stored before: this is its record.
     Repeated(Box<Prediction>),
     /// The id belongs to something else.
@@ -112,6 +115,8 @@ const INSERT: &str = "\
 
 /// Within the writer's transaction: stores `new`, or finds out what has its id.
 pub(super) fn put(connection: &Connection, new: &NewPrediction) -> rusqlite::Result<Put> {
+    // The column holds microseconds; the answer must say what a later read will.
+    let created_at = Timestamp::now();
     let inserted = connection.prepare_cached(INSERT)?.execute(params![
         new.request_id,
         new.user_id,
@@ -120,10 +125,10 @@ pub(super) fn put(connection: &Connection, new: &NewPrediction) -> rusqlite::Res
         new.inference_time_ms,
         new.predictions.get(),
         new.content_sha256,
-        Timestamp::now().as_microsecond(),
+        created_at.as_microsecond(),
     ])?;
     if inserted == 1 {
-        return Ok(Put::Stored);
+        return Ok(Put::Stored { timestamp: to_rfc3339(created_at) });
     }
     Ok(match find(connection, &new.request_id)? {
         Some(stored) if repeats(new, &stored) => Put::Repeated(Box::new(stored)),

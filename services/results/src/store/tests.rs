@@ -46,7 +46,7 @@ fn with_hash(request_id: &str, user_id: &str, digit: char) -> NewPrediction {
 
 async fn put(store: &PredictionStore, request_id: &str, user_id: &str) {
     let outcome = store.put(prediction(request_id, user_id)).await.unwrap();
-    assert!(matches!(outcome, Put::Stored), "{outcome:?}");
+    assert!(matches!(outcome, Put::Stored { .. }), "{outcome:?}");
 }
 
 async fn ids(store: &PredictionStore, user_id: &str) -> Vec<String> {
@@ -100,8 +100,8 @@ async fn a_prediction_comes_back_as_it_was_stored() {
 #[tokio::test]
 async fn an_id_is_taken_once_and_only_the_same_request_sees_what_has_it() {
     let (_folder, store) = new_store();
-    assert!(matches!(store.put(with_hash("hashed", "u1", 'a')).await, Ok(Put::Stored)));
-    assert!(matches!(store.put(prediction("plain", "u1")).await, Ok(Put::Stored)));
+    assert!(matches!(store.put(with_hash("hashed", "u1", 'a')).await, Ok(Put::Stored { .. })));
+    assert!(matches!(store.put(prediction("plain", "u1")).await, Ok(Put::Stored { .. })));
 
     let repeated = store.put(with_hash("hashed", "u1", 'a')).await.unwrap();
     assert!(matches!(&repeated, Put::Repeated(stored) if stored.request_id == "hashed"), "{repeated:?}");
@@ -193,7 +193,7 @@ async fn stats_count_what_is_there() {
 #[tokio::test]
 async fn a_damaged_row_is_an_error_of_its_own() {
     let (folder, store) = new_store();
-    assert!(matches!(store.put(with_hash("bad", "u1", 'a')).await, Ok(Put::Stored)));
+    assert!(matches!(store.put(with_hash("bad", "u1", 'a')).await, Ok(Put::Stored { .. })));
     put(&store, "good", "u1").await;
     other_program(&folder)
         .execute("UPDATE predictions SET predictions = '[1,' WHERE request_id = 'bad'", [])

@@ -68,7 +68,7 @@ async fn a_full_queue_refuses_at_once_and_what_it_took_is_committed_together() {
     assert_eq!(accepted.len(), 100);
     drop(paused);
     let outcomes = join_all(accepted).await;
-    assert!(outcomes.iter().all(|o| matches!(o, Ok(Put::Stored))), "{outcomes:?}");
+    assert!(outcomes.iter().all(|o| matches!(o, Ok(Put::Stored { .. }))), "{outcomes:?}");
     assert_eq!(ids(&store, "u1").await.len(), 100);
     assert_eq!(store.stats().await.unwrap().commits, 1);
 }
@@ -103,7 +103,10 @@ async fn of_one_id_twice_in_a_group_the_first_is_stored() {
     drop(paused);
     let outcomes = join_all(puts).await;
     assert!(
-        matches!(outcomes[..], [Ok(Put::Stored), Ok(Put::Repeated(_)), Ok(Put::Exists), Ok(Put::Stored)]),
+        matches!(
+            outcomes[..],
+            [Ok(Put::Stored { .. }), Ok(Put::Repeated(_)), Ok(Put::Exists), Ok(Put::Stored { .. })]
+        ),
         "{outcomes:?}"
     );
     assert_eq!(store.stats().await.unwrap().commits, 1);
@@ -132,7 +135,7 @@ async fn closing_under_load_keeps_what_was_acknowledged() {
                 for number in 0.. {
                     let id = format!("c{client}-{number}");
                     match store.put(prediction(&id, "u1")).await {
-                        Ok(Put::Stored) => acknowledge.send(id).unwrap(),
+                        Ok(Put::Stored { .. }) => acknowledge.send(id).unwrap(),
                         other => return other.unwrap_err(),
                     }
                 }
@@ -189,7 +192,7 @@ async fn a_full_disk_is_unready_and_loses_only_what_was_refused() {
     assert_eq!(store.put(too_much.clone()).await.unwrap_err(), StoreError::DiskFull);
     on_writer(&store, |c| c.pragma_update_and_check(None, "max_page_count", 1 << 30, |_| Ok(())).unwrap());
     readiness.wait_ready().await;
-    assert!(matches!(store.put(too_much).await, Ok(Put::Stored)));
+    assert!(matches!(store.put(too_much).await, Ok(Put::Stored { .. })));
     // The large one fills a page of the listing by itself.
     let newest = store.page("u1".to_owned(), None).await.unwrap();
     assert_eq!(newest.predictions[0].request_id, "large");

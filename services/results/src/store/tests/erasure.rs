@@ -30,7 +30,7 @@ fn marked(number: usize) -> NewPrediction {
 async fn an_erased_user_leaves_no_byte_in_the_files() {
     let (folder, store) = new_store();
     for number in 0..200 {
-        assert!(matches!(store.put(marked(number)).await, Ok(Put::Stored)));
+        assert!(matches!(store.put(marked(number)).await, Ok(Put::Stored { .. })));
         put(&store, &format!("other-{number}"), "somebody else").await;
     }
     assert!(!files_with(&folder, MARKER).is_empty(), "the search finds what is there");
@@ -41,7 +41,7 @@ async fn an_erased_user_leaves_no_byte_in_the_files() {
     assert_eq!(ids(&store, "somebody else").await.len(), 200);
     assert_eq!(store.erase_user(MARKER.to_owned()).await, Ok(0));
     // The id is free again.
-    assert!(matches!(store.put(marked(7)).await, Ok(Put::Stored)));
+    assert!(matches!(store.put(marked(7)).await, Ok(Put::Stored { .. })));
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn a_log_that_a_reader_keeps_is_truncated_when_it_has_gone() {
     let options =
         StoreOptions { busy_timeout: Duration::from_millis(1), ..StoreOptions::new(database(&folder)) };
     let store = open_with(&options, &Readiness::new());
-    assert!(matches!(store.put(marked(1)).await, Ok(Put::Stored)));
+    assert!(matches!(store.put(marked(1)).await, Ok(Put::Stored { .. })));
     let reader = other_program(&folder);
     reader.execute_batch("BEGIN; SELECT COUNT(*) FROM predictions").unwrap();
     assert_eq!(store.erase_user(MARKER.to_owned()).await, Ok(1));
@@ -76,7 +76,7 @@ async fn an_erasure_takes_what_was_sent_before_it_and_happens_though_its_caller_
     assert!((&mut after).now_or_never().is_none());
     drop(erasure);
     drop(paused);
-    assert!(matches!(before.await, Ok(Put::Stored)));
-    assert!(matches!(after.await, Ok(Put::Stored)));
+    assert!(matches!(before.await, Ok(Put::Stored { .. })));
+    assert!(matches!(after.await, Ok(Put::Stored { .. })));
     assert_eq!(ids(&store, "u1").await, ["after"]);
 }
