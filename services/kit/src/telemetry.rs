@@ -56,7 +56,7 @@ impl std::fmt::Display for LogLevel {
 /// When a subscriber is installed already.
 pub fn init(level: &LogLevel, format: LogFormat) -> Result<(), TryInitError> {
     // `LogLevel` was parsed by the same function; a text that it took cannot fail here.
-    let filter = EnvFilter::new(&level.0);
+    let filter = EnvFilter::new(quietened(&level.0));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).finish().try_init(),
@@ -70,9 +70,34 @@ pub fn init(level: &LogLevel, format: LogFormat) -> Result<(), TryInitError> {
     }
 }
 
+/// The directives with ONNX Runtime one or two levels lower than the rest, unless they name it: it reports every
+/// step of loading a model as information, hundreds of lines for each.
+fn quietened(directives: &str) -> String {
+    match directives {
+        "info" => "info,ort=warn".to_owned(),
+        "debug" => "debug,ort=info".to_owned(),
+        _ if directives.contains("ort=") || !directives.contains(',') => directives.to_owned(),
+        _ => format!("ort=warn,{directives}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn onnx_runtime_is_quiet_unless_asked_for() {
+        for (asked, filter) in [
+            ("info", "info,ort=warn"),
+            ("warn", "warn"),
+            ("trace", "trace"),
+            ("info,model_serving=debug", "ort=warn,info,model_serving=debug"),
+            ("info,ort=info", "info,ort=info"),
+        ] {
+            assert_eq!(quietened(asked), filter);
+            EnvFilter::try_new(quietened(asked)).expect("valid directives");
+        }
+    }
 
     #[test]
     fn a_misspelt_level_is_refused() {
