@@ -1,1 +1,1 @@
-//! End-to-end tests of the three services.
+//! End-to-end tests of the three services: see `tests/e2e/main.rs`.

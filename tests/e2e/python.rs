@@ -1,0 +1,59 @@
+//! Python programs of `tests/python`, with the packages that `scripts/setup-python-tools.sh` installs.
+
+use crate::photo::repository;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+use tempfile::TempDir;
+
+/// Runs `tests/python/<script>` and reads what it prints as JSON.
+pub(crate) fn run(script: &str, arguments: &[&str]) -> Value {
+    let path = repository().join("tests/python").join(script);
+    let output = python([generated()], |python| python.arg(&path).args(arguments));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The client code that grpc_tools makes of the `.proto` file, as any user of it would.
+fn generated() -> &'static Path {
+    static GENERATED: OnceLock<TempDir> = OnceLock::new();
+    let folder = GENERATED.get_or_init(|| {
+        let folder = crate::fixture::data_folder();
+        let protos = repository().join("proto/proto");
+        let out = |kind: &str| format!("--{kind}={}", folder.path().display());
+        python([], |python| {
+            python.args(["-m", "grpc_tools.protoc", "-I"]).arg(&protos).args([
+                out("python_out"),
+                out("grpc_python_out"),
+                "model_serving.proto".to_owned(),
+            ])
+        });
+        folder
+    });
+    folder.path()
+}
+
+fn python<const N: usize>(
+    modules: [&Path; N],
+    arguments: impl FnOnce(&mut Command) -> &mut Command,
+) -> Output {
+    let mut search: Vec<PathBuf> = modules.map(Path::to_owned).into();
+    search.push(packages());
+    let mut python = Command::new("python3");
+    python.env("PYTHONPATH", std::env::join_paths(search).unwrap()).env("PYTHONDONTWRITEBYTECODE", "1");
+    let output = arguments(&mut python).output().expect("python3 is installed");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{python:?}: {}\n{errors}", output.status);
+    output
+}
+
+fn packages() -> PathBuf {
+    let folder = repository().join(".convoy/python");
+    let installed = folder.join("VERSION").is_file();
+    assert!(
+        installed,
+        "{} is missing: run scripts/setup-python-tools.sh, then the tests again.",
+        folder.display()
+    );
+    folder
+}
