@@ -98,8 +98,10 @@ impl Detector {
         let count = usize::try_from(*count).map_err(|_| misfit())?;
         let classes = usize::try_from(*classes).map_err(|_| misfit())?;
         let (boxes, scores) = (floats(boxes), floats(scores));
-        let rows = |data: &[f32], row: usize| data.len().checked_div(row).filter(|rows| rows * row == data.len());
-        let (Some(box_rows), Some(score_rows)) = (rows(&boxes, count * 4), rows(&scores, count * classes)) else {
+        let rows =
+            |data: &[f32], row: usize| data.len().checked_div(row).filter(|rows| rows * row == data.len());
+        let (Some(box_rows), Some(score_rows)) = (rows(&boxes, count * 4), rows(&scores, count * classes))
+        else {
             return Err(misfit());
         };
         if box_rows != score_rows || i64::try_from(count) != Ok(*score_count) {
@@ -160,7 +162,9 @@ impl Detector {
 
     fn output<'a>(&self, outputs: &'a [Tensor], name: &str) -> Result<&'a Tensor, ServingError> {
         let found = outputs.iter().find(|output| output.name == name && output.datatype == DataType::Fp32);
-        found.ok_or_else(|| ServingError::Internal(format!("The answer has no FP32 output `{name}` to make detections of.")))
+        found.ok_or_else(|| {
+            ServingError::Internal(format!("The answer has no FP32 output `{name}` to make detections of."))
+        })
     }
 }
 

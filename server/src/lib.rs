@@ -29,6 +29,8 @@ pub mod scheduler;
 mod serve;
 mod state;
 pub mod tensor;
+#[cfg(test)]
+mod test_models;
 
 pub use config::{Config, ConfigError};
 pub use grpc::GrpcError;

@@ -6,6 +6,7 @@
 //! | [`admission`] | does a request fit the model? |
 //! | [`policy`] | which requests run next: a pure state machine |
 //! | [`profile`] | how long a batch takes, by its size |
+//! | [`shared`] | the queue under its lock |
 //! | [`instance`] | the thread that owns a backend |
 //! | [`batch`], [`pixels`] | requests become a batch, outputs become answers |
 //! | [`observer`] | what metrics are told |
@@ -20,10 +21,11 @@ mod pixels;
 pub mod policy;
 mod profile;
 mod request;
+mod shared;
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 use tracing::Span;
@@ -31,8 +33,9 @@ use tracing::Span;
 use crate::backend::{Backend, BackendFactory};
 use crate::error::ServingError;
 use instance::ModelInstance;
-use policy::{BatchPolicy, Dispatch, DropReason, Dropped, PolicyLimits, Refused};
+use policy::{BatchPolicy, PolicyLimits, Refused};
 use request::{QueuedRequest, Reply};
+use shared::{Shared, State, expired, lock};
 
 pub(crate) use batch::DryRun;
 
@@ -46,28 +49,6 @@ pub use request::{InferenceRequest, InferenceResponse};
 pub struct Scheduler {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// What callers and instances share.
-struct Shared {
-    signature: Arc<Signature>,
-    version: String,
-    observer: Arc<dyn ServingObserver>,
-    instances: usize,
-    /// The instant that the policy's time counts from.
-    epoch: Instant,
-    state: Mutex<State>,
-    /// Notified when there is work, and when the scheduler stops.
-    wake: Condvar,
-    /// Notified when the scheduler stops, for those who wait for something else than work.
-    stopped: Condvar,
-}
-
-struct State {
-    policy: BatchPolicy<QueuedRequest>,
-    stopping: bool,
-    /// Instances that have no working backend.
-    broken: usize,
 }
 
 /// One instance to be: its backend, and what makes a new one when it breaks.
@@ -236,110 +217,6 @@ impl Drop for Scheduler {
     }
 }
 
-impl Shared {
-    /// Waits for something to do; `None` when the scheduler stops and nothing is left.
-    fn next_dispatch(&self) -> Option<Dispatch<QueuedRequest>> {
-        let mut state = lock(&self.state);
-        loop {
-            let dispatch = state.policy.dispatch(self.now());
-            if dispatch.batch.is_some() || !dispatch.dropped.is_empty() {
-                let pending = state.policy.len();
-                drop(state);
-                self.observer.pending_requests(self.labels(), pending);
-                return Some(dispatch);
-            }
-            if state.stopping {
-                return None;
-            }
-            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn batch_ended(&self, rows: usize, duration: Option<Duration>) {
-        lock(&self.state).policy.completed(self.now(), rows, duration);
-    }
-
-    fn expected(&self, rows: usize) -> Duration {
-        lock(&self.state).policy.profile().expected(rows)
-    }
-
-    /// Answers a request; gives whether its caller was still there.
-    fn reply(&self, job: QueuedRequest, reply: Reply) -> bool {
-        job.reply.send(reply).is_ok()
-    }
-
-    fn answer_dropped(&self, dropped: Dropped<QueuedRequest>) {
-        let Dropped { job, reason } = dropped;
-        let error = match reason {
-            DropReason::Abandoned => {
-                self.observer.request_abandoned(self.labels());
-                return;
-            }
-            DropReason::Expired => expired(),
-            DropReason::Crowded { retry_after } => ServingError::Overloaded {
-                detail: format!("Model `{}` has too much to do to meet the deadline", self.signature.model),
-                retry_after,
-            },
-            DropReason::Hopeless { needs } => ServingError::DeadlineExceeded(format!(
-                "The deadline is shorter than the {:.1} ms that model `{}` needs: allow more time.",
-                needs.as_secs_f64() * 1e3,
-                self.signature.model
-            )),
-        };
-        self.reply(job, Err(error));
-    }
-
-    /// Gives a request back if running it still makes sense.
-    fn still_wanted(&self, job: QueuedRequest) -> Result<QueuedRequest, Dropped<QueuedRequest>> {
-        match policy::over(&job, self.now()) {
-            None => Ok(job),
-            Some(reason) => Err(Dropped { job, reason }),
-        }
-    }
-
-    /// Notes that an instance has no working backend. When none has, nobody is left waiting.
-    fn instance_broken(&self) {
-        let mut state = lock(&self.state);
-        state.broken += 1;
-        let stranded = if state.broken == self.instances { state.policy.take_all() } else { Vec::new() };
-        drop(state);
-        for job in stranded {
-            self.reply(job, Err(self.being_rebuilt()));
-        }
-    }
-
-    fn instance_repaired(&self) {
-        lock(&self.state).broken -= 1;
-    }
-
-    /// Waits; gives false when the scheduler stops.
-    fn pause(&self, duration: Duration) -> bool {
-        let state = lock(&self.state);
-        let waited = self.stopped.wait_timeout_while(state, duration, |state| !state.stopping);
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        !state.stopping
-    }
-
-    fn being_rebuilt(&self) -> ServingError {
-        ServingError::Unavailable(format!(
-            "Model `{}` failed and is being loaded again: try again shortly.",
-            self.signature.model
-        ))
-    }
-
-    fn log_failure(&self, what: &str, detail: &str) {
-        tracing::error!(model = %self.signature.model, version = %self.version, detail, "{what}");
-    }
-
-    fn labels(&self) -> ModelLabels<'_> {
-        ModelLabels { model: &self.signature.model, version: &self.version }
-    }
-
-    fn now(&self) -> Duration {
-        self.epoch.elapsed()
-    }
-}
-
 async fn await_answer(answer: oneshot::Receiver<Reply>, deadline: Option<Instant>) -> Reply {
     let answer = match deadline {
         None => answer.await,
@@ -349,16 +226,9 @@ async fn await_answer(answer: oneshot::Receiver<Reply>, deadline: Option<Instant
         },
     };
     // An instance answers whatever it takes; only a panic outside of its model can lose a request.
-    answer.unwrap_or_else(|_| Err(ServingError::Internal("The request was lost; the server's log says why.".to_owned())))
-}
-
-fn expired() -> ServingError {
-    ServingError::DeadlineExceeded("The deadline of the request passed before it was answered.".to_owned())
-}
-
-/// A lock that a panic elsewhere does not close: the queue is valid between any two of its methods.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    answer.unwrap_or_else(|_| {
+        Err(ServingError::Internal("The request was lost; the server's log says why.".to_owned()))
+    })
 }
 
 #[cfg(test)]

@@ -60,7 +60,8 @@ pub(crate) fn complete(
     config.input = given.iter().cloned().chain(missing).collect();
     if config.output.is_empty() {
         let all = file_outputs.iter();
-        config.output = all.map(|spec| ModelOutput { name: spec.name.to_string(), ..ModelOutput::default() }).collect();
+        config.output =
+            all.map(|spec| ModelOutput { name: spec.name.to_string(), ..ModelOutput::default() }).collect();
     }
     distinct(config.input.iter().map(|input| &input.name), "input")?;
     distinct(config.output.iter().map(|output| &output.name), "output")?;
@@ -170,7 +171,8 @@ fn agree(
     if dims.is_empty() {
         *dims = of_file.to_vec();
     }
-    let agrees = |(&configured, &of_file): (&i64, &i64)| configured == of_file || (of_file < 0 && configured > 0);
+    let agrees =
+        |(&configured, &of_file): (&i64, &i64)| configured == of_file || (of_file < 0 && configured > 0);
     if dims.len() != of_file.len() || !dims.iter().zip(of_file).all(agrees) {
         let batch = if batched { " after its batch dimension" } else { "" };
         return Err(format!(
@@ -215,8 +217,10 @@ fn image_input(
     };
     let takes_floats = image.as_ref().is_some_and(|&(at, _)| inputs[at].datatype != DataType::Uint8);
     if !takes_floats && (parameters.mean.is_some() || parameters.scale.is_some()) {
-        return Err("the parameters mean and scale are for a model with a float image input, and this one has none"
-            .to_owned());
+        return Err(
+            "the parameters mean and scale are for a model with a float image input, and this one has none"
+                .to_owned(),
+        );
     }
     if let Some((at, pixels)) = &image {
         config.input[*at].format = match pixels.conversion.layout() {
@@ -245,7 +249,8 @@ fn layout_by_dims(dims: &[i64]) -> Option<Layout> {
 }
 
 fn pixel_input(spec: &TensorSpec, layout: Layout, parameters: &Parameters) -> Result<PixelInput, String> {
-    let described = format!("input `{}`, {} with dims {},", spec.name, spec.datatype, Shape::from(&*spec.dims));
+    let described =
+        format!("input `{}`, {} with dims {},", spec.name, spec.datatype, Shape::from(&*spec.dims));
     let datatype = match spec.datatype {
         DataType::Uint8 => PixelType::Uint8,
         DataType::Fp16 => PixelType::Fp16,
@@ -259,7 +264,9 @@ fn pixel_input(spec: &TensorSpec, layout: Layout, parameters: &Parameters) -> Re
         (_, None) => return Err(format!("{described} cannot be an image: that has three dims")),
     };
     if channels != 3 {
-        return Err(format!("{described} cannot be an RGB image: its format puts {channels} where 3 channels must be"));
+        return Err(format!(
+            "{described} cannot be an RGB image: its format puts {channels} where 3 channels must be"
+        ));
     }
     if [height, width].iter().any(|side| !(1..=MAX_IMAGE_SIDE).contains(side)) {
         return Err(format!(

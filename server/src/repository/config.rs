@@ -24,7 +24,8 @@ pub(crate) struct WrittenConfig {
 /// # Errors
 /// With the line, for what is no model configuration.
 pub(crate) fn parse(path: &Path, text: &str) -> Result<WrittenConfig, LoadError> {
-    let failed = |line: Option<usize>, detail: String| LoadError::Config { path: path.to_owned(), line, detail };
+    let failed =
+        |line: Option<usize>, detail: String| LoadError::Config { path: path.to_owned(), line, detail };
     let descriptor = descriptor().map_err(|detail| failed(None, detail))?;
     let text = &with_colons(text);
     let message = DynamicMessage::parse_text_format(descriptor.clone(), text)
@@ -76,8 +77,10 @@ fn with_colons(text: &str) -> String {
 }
 
 fn descriptor() -> Result<MessageDescriptor, String> {
-    let pool = DescriptorPool::decode(convoy_proto::FILE_DESCRIPTOR_SET).map_err(|error| error.to_string())?;
-    pool.get_message_by_name("inference.ModelConfig").ok_or_else(|| "inference.ModelConfig is missing".to_owned())
+    let pool =
+        DescriptorPool::decode(convoy_proto::FILE_DESCRIPTOR_SET).map_err(|error| error.to_string())?;
+    pool.get_message_by_name("inference.ModelConfig")
+        .ok_or_else(|| "inference.ModelConfig is missing".to_owned())
 }
 
 fn line_of(error: &ParseError, text: &str) -> Option<usize> {
@@ -117,7 +120,9 @@ fn refuse_unsupported(config: &ModelConfig) -> Result<(), String> {
         return unsupported("batch_input and batch_output");
     }
     if let Some((name, ..)) = tensors().find(|&(_, reshape, _)| reshape) {
-        return Err(format!("reshape of `{name}` is not supported: give its dims as the model file has them"));
+        return Err(format!(
+            "reshape of `{name}` is not supported: give its dims as the model file has them"
+        ));
     }
     if let Some((name, ..)) = tensors().find(|&(.., shape_tensor)| shape_tensor) {
         return Err(format!("is_shape_tensor of `{name}` is not supported"));
@@ -169,7 +174,8 @@ mod tests {
 
     #[test]
     fn text_protobuf_is_read_and_an_explicit_zero_is_told_from_none() {
-        let config = parse_text("# a comment\nname: \"m\" input [ { name: \"x\" dims: [ 3, -1 ] } ]").unwrap();
+        let config =
+            parse_text("# a comment\nname: \"m\" input [ { name: \"x\" dims: [ 3, -1 ] } ]").unwrap();
         assert_eq!(config.config.input[0].dims, [3, -1]);
         assert!(!config.has_max_batch_size);
         assert!(parse_text("max_batch_size: 0").unwrap().has_max_batch_size);

@@ -42,7 +42,9 @@ pub(crate) fn discover(path: &Path) -> Result<Vec<ModelSource>, LoadError> {
     if path.join(CONFIG_FILE).is_file() {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.map_or_else(|| "its parent".to_owned(), |parent| parent.display().to_string());
-        return Err(failed(format!("it is the folder of one model: give {parent}, or the model's .onnx file")));
+        return Err(failed(format!(
+            "it is the folder of one model: give {parent}, or the model's .onnx file"
+        )));
     }
     let mut sources = Vec::new();
     for folder in folders(path).map_err(|error| failed(error.to_string()))? {
@@ -91,7 +93,8 @@ fn model_folder(folder: &Path) -> Result<Option<ModelSource>, LoadError> {
         name => name,
     };
     let chosen = choose(&written.config, &found.iter().map(|&(number, _)| number).collect::<Vec<_>>());
-    let chosen = chosen.map_err(|detail| LoadError::Config { path: config_path.clone(), line: None, detail })?;
+    let chosen =
+        chosen.map_err(|detail| LoadError::Config { path: config_path.clone(), line: None, detail })?;
     if chosen.is_empty() {
         return Err(failed(format!("it holds no version: put one at 1/{file_name}")));
     }
@@ -117,7 +120,11 @@ fn choose(config: &ModelConfig, found: &[u64]) -> Result<Vec<u64>, String> {
             let mut chosen = Vec::new();
             for version in specific.versions {
                 let number = u64::try_from(version).ok().filter(|number| found.contains(number));
-                chosen.push(number.ok_or_else(|| format!("version_policy wants version {version}, which is not there"))?);
+                chosen.push(
+                    number.ok_or_else(|| {
+                        format!("version_policy wants version {version}, which is not there")
+                    })?,
+                );
             }
             Ok(chosen)
         }
@@ -187,7 +194,12 @@ mod tests {
 
     #[test]
     fn models_are_sorted_and_other_folders_are_left_alone() {
-        let root = repository(&[("b/1/model.onnx", ""), ("a/1/model.onnx", ""), ("docs/readme.md", ""), ("LICENSE", "")]);
+        let root = repository(&[
+            ("b/1/model.onnx", ""),
+            ("a/1/model.onnx", ""),
+            ("docs/readme.md", ""),
+            ("LICENSE", ""),
+        ]);
         let sources = discover(root.path()).unwrap();
         assert_eq!(sources.iter().map(|source| &*source.name).collect::<Vec<_>>(), ["a", "b"]);
     }

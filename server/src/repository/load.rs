@@ -30,8 +30,8 @@ pub(crate) fn load_version(
     observer: Arc<dyn ServingObserver>,
 ) -> Result<ModelVersion, LoadError> {
     let loading = Loading { runtime, repository, source, file };
-    let parameters =
-        Parameters::parse(&source.written.config.parameters).map_err(|detail| loading.config_error(detail))?;
+    let parameters = Parameters::parse(&source.written.config.parameters)
+        .map_err(|detail| loading.config_error(detail))?;
     let completed = loading.complete(&parameters)?;
     let detector = match parameters.task {
         Task::Detection => {
@@ -129,10 +129,14 @@ impl Loading<'_> {
     fn detector(&self, parameters: &Parameters, completed: &CompletedModel) -> Result<Detector, String> {
         let signature = &completed.signature;
         let Some(vision) = &completed.vision else {
-            return Err("task is detection, but the model has no image input: give one input a format".to_owned());
+            return Err(
+                "task is detection, but the model has no image input: give one input a format".to_owned()
+            );
         };
         if signature.outputs.iter().any(|output| &*output.name == DETECTIONS_OUTPUT) {
-            return Err(format!("task is detection, but the model has an output `{DETECTIONS_OUTPUT}` of its own"));
+            return Err(format!(
+                "task is detection, but the model has an output `{DETECTIONS_OUTPUT}` of its own"
+            ));
         }
         let output = |parameter: &str, name: &str| {
             let found = signature.outputs.iter().find(|output| &*output.name == name);
@@ -176,7 +180,8 @@ impl Loading<'_> {
     /// The names of the classes, one a line.
     fn labels(&self, file: &str) -> Result<Vec<Arc<str>>, String> {
         let path = self.source.folder.join(file);
-        let text = fs::read_to_string(&path).map_err(|error| format!("the labels {}: {error}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).map_err(|error| format!("the labels {}: {error}", path.display()))?;
         Ok(text.lines().map(|line| line.trim().into()).collect())
     }
 
@@ -196,7 +201,8 @@ impl Loading<'_> {
                 self.start_on(&place(ExecutionProvider::Cpu)?, signature, None).map_err(failed)
             }
             Device::Cuda if !self.runtime.offers_cuda() => Err(unusable(
-                "the library of ONNX Runtime is built without CUDA: install one that is, or use --device cpu".to_owned(),
+                "the library of ONNX Runtime is built without CUDA: install one that is, or use --device cpu"
+                    .to_owned(),
             )),
             Device::Cuda => {
                 self.start_on(&place(ExecutionProvider::Cuda)?, signature, None).map_err(unusable)

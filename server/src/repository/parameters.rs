@@ -90,7 +90,9 @@ impl Parameters {
         if task != Task::Detection
             && let Some(name) = OF_DETECTION.into_iter().find(|name| given.text(name).is_some())
         {
-            return Err(format!("parameter `{name}` is for detectors only: set the parameter `task` to detection"));
+            return Err(format!(
+                "parameter `{name}` is for detectors only: set the parameter `task` to detection"
+            ));
         }
         Ok(Self {
             task,
@@ -154,7 +156,9 @@ impl Given<'_> {
         match self.text(name).map(|text| (text, text.parse::<f32>())) {
             None => Ok(None),
             Some((_, Ok(value))) if (0.0..=1.0).contains(&value) => Ok(Some(value)),
-            Some((text, _)) => Err(format!("parameter `{name}` is `{text}`, and must be a number from 0 to 1")),
+            Some((text, _)) => {
+                Err(format!("parameter `{name}` is `{text}`, and must be a number from 0 to 1"))
+            }
         }
     }
 
@@ -162,7 +166,9 @@ impl Given<'_> {
         match self.text(name).map(|text| (text, text.parse::<u16>())) {
             None => Ok(None),
             Some((_, Ok(value))) if value > 0 => Ok(Some(usize::from(value))),
-            Some((text, _)) => Err(format!("parameter `{name}` is `{text}`, and must be a whole number from 1 to 65535")),
+            Some((text, _)) => {
+                Err(format!("parameter `{name}` is `{text}`, and must be a whole number from 1 to 65535"))
+            }
         }
     }
 
@@ -170,18 +176,24 @@ impl Given<'_> {
         match self.text("device_id").map(|text| (text, text.parse::<u8>())) {
             None => Ok(0),
             Some((_, Ok(value))) => Ok(i32::from(value)),
-            Some((text, _)) => Err(format!("parameter `device_id` is `{text}`, and must be the number of a GPU from 0 on")),
+            Some((text, _)) => {
+                Err(format!("parameter `device_id` is `{text}`, and must be the number of a GPU from 0 on"))
+            }
         }
     }
 
     fn channels(&self, name: &str) -> Result<Option<[f32; 3]>, String> {
         let Some(text) = self.text(name) else { return Ok(None) };
-        let numbers: Option<Vec<f32>> =
-            text.split(',').map(|part| part.trim().parse().ok().filter(|value: &f32| value.is_finite())).collect();
+        let numbers: Option<Vec<f32>> = text
+            .split(',')
+            .map(|part| part.trim().parse().ok().filter(|value: &f32| value.is_finite()))
+            .collect();
         match numbers.as_deref() {
             Some(&[all]) => Ok(Some([all; 3])),
             Some(&[red, green, blue]) => Ok(Some([red, green, blue])),
-            _ => Err(format!("parameter `{name}` is `{text}`, and must be one number, or three separated by commas")),
+            _ => Err(format!(
+                "parameter `{name}` is `{text}`, and must be one number, or three separated by commas"
+            )),
         }
     }
 
@@ -189,7 +201,9 @@ impl Given<'_> {
     fn labels(&self) -> Result<String, String> {
         let name = self.text("labels").unwrap_or("labels.txt");
         if name.is_empty() || name.contains('/') || name == ".." {
-            return Err(format!("parameter `labels` is `{name}`, and must be the name of a file in the model's folder"));
+            return Err(format!(
+                "parameter `labels` is `{name}`, and must be the name of a file in the model's folder"
+            ));
         }
         Ok(name.to_owned())
     }

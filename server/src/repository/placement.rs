@@ -36,8 +36,12 @@ impl Placement {
             }
         }
         match (cpu, gpu, device) {
-            (true, true, _) => Err("instance_group mixes KIND_CPU and KIND_GPU, which is not supported".to_owned()),
-            (_, true, Device::Cpu) => Err("instance_group asks for KIND_GPU, but the server's device is cpu".to_owned()),
+            (true, true, _) => {
+                Err("instance_group mixes KIND_CPU and KIND_GPU, which is not supported".to_owned())
+            }
+            (_, true, Device::Cpu) => {
+                Err("instance_group asks for KIND_GPU, but the server's device is cpu".to_owned())
+            }
             (true, ..) => Ok(Device::Cpu),
             (_, true, _) => Ok(Device::Cuda),
             (false, false, device) => Ok(device),
@@ -86,7 +90,8 @@ impl Placement {
 }
 
 fn kind(group: &ModelInstanceGroup) -> Result<Kind, String> {
-    Kind::try_from(group.kind).map_err(|_| format!("instance_group has a kind that does not exist, {}", group.kind))
+    Kind::try_from(group.kind)
+        .map_err(|_| format!("instance_group has a kind that does not exist, {}", group.kind))
 }
 
 #[cfg(test)]
@@ -125,7 +130,9 @@ mod tests {
         assert_eq!(device("", Device::Auto), Ok(Device::Auto));
         assert_eq!(device("instance_group [ { kind: KIND_CPU } ]", Device::Cuda), Ok(Device::Cpu));
         assert_eq!(device("instance_group [ { kind: KIND_GPU } ]", Device::Auto), Ok(Device::Cuda));
-        assert!(device("instance_group [ { kind: KIND_GPU } ]", Device::Cpu).unwrap_err().contains("KIND_GPU"));
+        assert!(
+            device("instance_group [ { kind: KIND_GPU } ]", Device::Cpu).unwrap_err().contains("KIND_GPU")
+        );
         assert!(device("instance_group [ { kind: KIND_GPU }, { kind: KIND_CPU } ]", Device::Auto).is_err());
         assert!(device("instance_group [ { kind: KIND_MODEL } ]", Device::Auto).is_err());
     }

@@ -11,10 +11,13 @@ use crate::tensor::{DataType, Shape, Tensor};
 
 /// Timed runs of one batch size; their median counts.
 const REPEATS: usize = 5;
+/// Batch sizes that are always run: the smallest and the largest.
+const ENDS: usize = 2;
 /// What a model is first taken to need when it cannot be measured.
 const UNKNOWN: Duration = Duration::from_millis(10);
 
-/// Runs and times every batch size worth knowing, for as long as `time` allows; the rest is interpolated.
+/// Runs and times every batch size worth knowing, for as long as `time` allows; the rest is interpolated. One row and
+/// the largest batch are run whatever it takes: what is wrong with the model shows in one of them.
 ///
 /// # Errors
 /// When the model fails on its own kind of input, in words for the middle of a sentence. A model with open dimensions
@@ -27,7 +30,7 @@ pub(crate) fn measure(
     let started = Instant::now();
     let mut measurements = Vec::new();
     for rows in sizes(signature.max_batch_size) {
-        if !measurements.is_empty() && started.elapsed() >= time {
+        if measurements.len() >= ENDS && started.elapsed() >= time {
             break;
         }
         // The first run of a size allocates and, on a GPU, chooses its algorithms: it is not timed.
@@ -85,7 +88,8 @@ fn run(backend: &mut dyn Backend, signature: &Arc<Signature>, rows: usize) -> Re
         // An empty string is its length, four zeros.
         let element = if datatype == DataType::Bytes { 4 } else { datatype.byte_size().unwrap_or(0) };
         let bytes = shape.element_count().and_then(|count| count.checked_mul(element));
-        let bytes = bytes.ok_or_else(|| BackendError::new(format!("input `{}` is too large", spec.tensor.name)))?;
+        let bytes =
+            bytes.ok_or_else(|| BackendError::new(format!("input `{}` is too large", spec.tensor.name)))?;
         let data = Bytes::from(vec![0; bytes]);
         Ok(Tensor { name: spec.tensor.name.to_string(), datatype, shape, data })
     };

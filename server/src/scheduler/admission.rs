@@ -56,7 +56,10 @@ impl Signature {
         let mut inputs = Vec::with_capacity(self.inputs.len());
         for spec in &self.inputs {
             let name = &*spec.tensor.name;
-            let at = given.iter().position(|tensor| tensor.name == name).ok_or_else(|| self.missing(name, &given))?;
+            let at = given
+                .iter()
+                .position(|tensor| tensor.name == name)
+                .ok_or_else(|| self.missing(name, &given))?;
             let tensor = given.swap_remove(at);
             if given.iter().any(|other| other.name == name) {
                 return Err(invalid(format!("Input `{name}` is given more than once.")));
@@ -93,7 +96,11 @@ impl Signature {
         invalid(format!("Input `{name}` of model `{}` is missing{hint}.", self.model))
     }
 
-    fn prepare_input(&self, spec: &InputSpec, tensor: Tensor) -> Result<(usize, PreparedInput), ServingError> {
+    fn prepare_input(
+        &self,
+        spec: &InputSpec,
+        tensor: Tensor,
+    ) -> Result<(usize, PreparedInput), ServingError> {
         let expected = &spec.tensor;
         if expected.datatype == tensor.datatype && self.fits(&tensor.shape, &expected.dims) {
             let (rows, row_shape) = self.split_rows(&tensor.shape);
@@ -154,7 +161,10 @@ impl Signature {
     fn check_rows(&self, tensor: &Tensor, rows: usize) -> Result<(), ServingError> {
         let most = self.max_batch_size.max(1);
         if rows == 0 {
-            return Err(invalid(format!("Input `{}` has no rows: its shape is {}.", tensor.name, tensor.shape)));
+            return Err(invalid(format!(
+                "Input `{}` has no rows: its shape is {}.",
+                tensor.name, tensor.shape
+            )));
         }
         if rows > most {
             return Err(invalid(format!(
@@ -214,7 +224,9 @@ fn check_size(tensor: &Tensor) -> Result<(), ServingError> {
         None => return Err(invalid(format!("The shape {shape} of input `{name}` is too large."))),
     }
     if *datatype == DataType::Bool && data.iter().any(|&byte| byte > 1) {
-        return Err(invalid(format!("Input `{name}` is BOOL, and its bytes are 0 or 1 each; the request has others.")));
+        return Err(invalid(format!(
+            "Input `{name}` is BOOL, and its bytes are 0 or 1 each; the request has others."
+        )));
     }
     Ok(())
 }

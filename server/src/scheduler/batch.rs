@@ -60,7 +60,11 @@ impl DryRun {
     pub(crate) fn new(signature: &Arc<Signature>, inputs: Vec<Tensor>) -> Result<Self, BackendError> {
         let request = InferenceRequest { inputs, ..InferenceRequest::default() };
         let request = signature.prepare(request).map_err(|error| BackendError::new(error.to_string()))?;
-        Ok(Self { signature: Arc::clone(signature), request, buffer: BatchBuffer::new(Arc::clone(signature)) })
+        Ok(Self {
+            signature: Arc::clone(signature),
+            request,
+            buffer: BatchBuffer::new(Arc::clone(signature)),
+        })
     }
 
     /// Runs it, checks that its outputs can be split, and gives the time it took in the model.
@@ -83,11 +87,12 @@ fn write_input<'a>(
     parts: impl Iterator<Item = (usize, &'a PreparedInput)> + Clone,
     buffer: &mut AlignedBytes,
 ) {
-    let bytes = |(rows, input): (usize, &PreparedInput)| match (input.encoding, spec.tensor.datatype.byte_size()) {
-        // The image dimensions are all fixed, and checked against the model when it was loaded.
-        (Encoding::Pixels, Some(size)) => rows * size * input.row_shape.element_count().unwrap_or(0),
-        _ => input.data.len(),
-    };
+    let bytes =
+        |(rows, input): (usize, &PreparedInput)| match (input.encoding, spec.tensor.datatype.byte_size()) {
+            // The image dimensions are all fixed, and checked against the model when it was loaded.
+            (Encoding::Pixels, Some(size)) => rows * size * input.row_shape.element_count().unwrap_or(0),
+            _ => input.data.len(),
+        };
     let mut rest = buffer.resize(parts.clone().map(bytes).sum());
     for (rows, input) in parts {
         let (out, next) = rest.split_at_mut(bytes((rows, input)));

@@ -5,11 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Shared;
 use super::batch::{BatchBuffer, split};
 use super::observer::{BatchReport, CloseReason, RequestReport};
-use super::policy::ClosedBatch;
+use super::policy::{ClosedBatch, Dropped, over};
 use super::request::{InferenceResponse, PreparedRequest, QueuedRequest};
+use super::shared::Shared;
 use crate::backend::{Backend, BackendError, BackendFactory};
 use crate::error::ServingError;
 use crate::tensor::Tensor;
@@ -43,7 +43,11 @@ enum Failure {
 }
 
 impl ModelInstance {
-    pub(crate) fn new(shared: Arc<Shared>, factory: Arc<dyn BackendFactory>, backend: Box<dyn Backend>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        factory: Arc<dyn BackendFactory>,
+        backend: Box<dyn Backend>,
+    ) -> Self {
         let buffer = BatchBuffer::new(Arc::clone(&shared.signature));
         Self { shared, factory, backend, buffer }
     }
@@ -56,7 +60,8 @@ impl ModelInstance {
             match catch_unwind(AssertUnwindSafe(|| self.serve())) {
                 Ok(()) => return,
                 Err(panic) => {
-                    self.shared.log_failure("An instance panicked outside of its model", &panic_message(&*panic));
+                    self.shared
+                        .log_failure("An instance panicked outside of its model", &panic_message(&*panic));
                     if !self.rebuild() {
                         return;
                     }
@@ -107,13 +112,10 @@ impl ModelInstance {
                 self.shared.reply(job, Err(self.shared.being_rebuilt()));
                 continue;
             }
-            let job = match self.shared.still_wanted(job) {
-                Ok(job) => job,
-                Err(dropped) => {
-                    self.shared.answer_dropped(dropped);
-                    continue;
-                }
-            };
+            if let Some(reason) = over(&job, self.shared.now()) {
+                self.shared.answer_dropped(Dropped { job, reason });
+                continue;
+            }
             let taken_at = Instant::now();
             let expected = self.shared.expected(job.request.rows);
             match self.attempt(std::slice::from_ref(&job), CloseReason::Retry, expected) {
@@ -157,7 +159,9 @@ impl ModelInstance {
             requests: requests.len(),
             closed,
             expected,
-            duration: outcome.as_ref().map_or_else(|_| started.elapsed(), |completed| completed.compute_infer),
+            duration: outcome
+                .as_ref()
+                .map_or_else(|_| started.elapsed(), |completed| completed.compute_infer),
             succeeded: outcome.is_ok(),
         };
         tracing::debug!(
@@ -211,34 +215,52 @@ impl ModelInstance {
     fn answer_panicked(&mut self, jobs: Vec<QueuedRequest>, message: &str) -> bool {
         self.shared.log_failure("An instance panicked while it ran a batch", message);
         for job in jobs {
-            let sentence = format!("Model `{}` failed unexpectedly; the server's log says why.", self.shared.signature.model);
+            let sentence = format!(
+                "Model `{}` failed unexpectedly; the server's log says why.",
+                self.shared.signature.model
+            );
             self.shared.reply(job, Err(ServingError::Internal(sentence)));
         }
         self.rebuild()
     }
 
     /// Makes a new backend, however long it takes. Gives false when the scheduler stops before there is one.
+    ///
+    /// Requests go on being queued while it is made; only when that fails are they told not to wait.
     fn rebuild(&mut self) -> bool {
+        let mut detail = match self.replace_backend() {
+            Ok(()) => return true,
+            Err(detail) => detail,
+        };
         self.shared.instance_broken();
         loop {
-            let detail = match catch_unwind(AssertUnwindSafe(|| self.factory.create())) {
-                Ok(Ok(backend)) => {
-                    self.backend = backend;
-                    self.shared.instance_repaired();
-                    return true;
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(panic) => panic_message(&*panic),
-            };
             self.shared.log_failure("A broken instance could not be rebuilt; it is tried again", &detail);
             if !self.shared.pause(REBUILD_INTERVAL) {
                 return false;
             }
+            detail = match self.replace_backend() {
+                Ok(()) => break,
+                Err(detail) => detail,
+            };
+        }
+        self.shared.instance_repaired();
+        true
+    }
+
+    fn replace_backend(&mut self) -> Result<(), String> {
+        match catch_unwind(AssertUnwindSafe(|| self.factory.create())) {
+            Ok(Ok(backend)) => {
+                self.backend = backend;
+                Ok(())
+            }
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(panic) => Err(panic_message(&*panic)),
         }
     }
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("a panic without a message").to_owned()
 }

@@ -52,8 +52,12 @@ impl PixelConversion {
         match self.datatype {
             PixelType::Uint8 if self.layout == Layout::Nhwc => out.copy_from_slice(pixels),
             PixelType::Uint8 => planar(pixels, image_pixels, out, |_, value| value),
-            PixelType::Fp32 => self.floats(pixels, image_pixels, bytemuck::cast_slice_mut(out), |value| value),
-            PixelType::Fp16 => self.floats(pixels, image_pixels, bytemuck::cast_slice_mut(out), f16::from_f32),
+            PixelType::Fp32 => {
+                self.floats(pixels, image_pixels, bytemuck::cast_slice_mut(out), |value| value)
+            }
+            PixelType::Fp16 => {
+                self.floats(pixels, image_pixels, bytemuck::cast_slice_mut(out), f16::from_f32)
+            }
         }
     }
 

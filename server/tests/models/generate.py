@@ -85,11 +85,11 @@ save(
 # Rows of any length.
 save("open", [H.make_node("Neg", ["x"], ["y"])], [tensor("x", T.FLOAT, "batch", "n")], [tensor("y", T.FLOAT, "batch", "n")])
 
-# Looks as if it could be batched, and cannot: the output has one row, whatever the input has.
+# Looks as if it could be batched, and cannot: the output has two rows for each of the input.
 save(
-    "merging",
-    [H.make_node("ReduceSum", ["x", "axis"], ["y"], keepdims=1)],
+    "unfolding",
+    [H.make_node("Reshape", ["x", "shape"], ["y"])],
     [tensor("x", T.FLOAT, "batch", 2)],
-    [tensor("y", T.FLOAT, "rows", 2)],
-    [H.make_tensor("axis", T.INT64, [1], [0])],
+    [tensor("y", T.FLOAT, "rows", 1)],
+    [H.make_tensor("shape", T.INT64, [2], [-1, 1])],
 )
