@@ -98,14 +98,19 @@ enum Toolchain {
 impl Toolchain {
     fn choose() -> Result<Self, String> {
         match env::var("WASM_TOOLCHAIN").as_deref() {
-            Ok("rustup") => Self::rustup()?
-                .ok_or_else(|| format!("The Rust toolchain has no target {TARGET}: {SETUP}.")),
-            Ok("debian") => Self::debian()?
-                .ok_or_else(|| format!("Debian's packages that build for {TARGET} are not all here: {SETUP}.")),
+            Ok("rustup") => {
+                Self::rustup()?.ok_or_else(|| format!("The Rust toolchain has no target {TARGET}: {SETUP}."))
+            }
+            Ok("debian") => Self::debian()?.ok_or_else(|| {
+                format!("Debian's packages that build for {TARGET} are not all here: {SETUP}.")
+            }),
             Ok("") | Err(env::VarError::NotPresent) => match Self::rustup()? {
                 Some(toolchain) => Ok(toolchain),
-                None => Self::debian()?
-                    .ok_or_else(|| format!("Nothing here compiles for {TARGET}, as the preprocessing component needs: {SETUP}.")),
+                None => Self::debian()?.ok_or_else(|| {
+                    format!(
+                        "Nothing here compiles for {TARGET}, as the preprocessing component needs: {SETUP}."
+                    )
+                }),
             },
             _ => Err("WASM_TOOLCHAIN must be `rustup` or `debian`.".to_owned()),
         }
@@ -124,7 +129,8 @@ impl Toolchain {
             .all(|path| Path::new(path).exists());
         let host = variable("HOST")?;
         let of_rustup = sysroot()?.join("lib/rustlib").join(host).join("bin/rust-lld");
-        let linkers = [of_rustup, "/usr/bin/rust-lld".into(), "/usr/bin/lld-22".into(), "/usr/bin/lld".into()];
+        let linkers =
+            [of_rustup, "/usr/bin/rust-lld".into(), "/usr/bin/lld-22".into(), "/usr/bin/lld".into()];
         let linker = linkers.into_iter().find(|path| path.exists());
         Ok(linker.filter(|_| there).map(|linker| Self::Debian { linker }))
     }
@@ -161,15 +167,17 @@ impl Toolchain {
         if matches!(self, Self::Debian { .. }) {
             command.args(["-Z", "build-std=std,panic_abort"]);
         }
-        let output = command
-            .output()
-            .map_err(|error| format!("The compiler of the preprocessing component cannot be run: {error}."))?;
+        let output = command.output().map_err(|error| {
+            format!("The compiler of the preprocessing component cannot be run: {error}.")
+        })?;
         if !output.status.success() {
             eprintln!("{}", String::from_utf8_lossy(&output.stderr));
-            return Err("Compiling the preprocessing component (preprocess-wasm/guest) failed: its messages \
+            return Err(
+                "Compiling the preprocessing component (preprocess-wasm/guest) failed: its messages \
                         are in the output below. If the target is what is missing, \
                         run scripts/setup-wasm-target.sh."
-                .to_owned());
+                    .to_owned(),
+            );
         }
         Ok(target_dir.join(TARGET).join("release/preprocess_guest.wasm"))
     }

@@ -25,7 +25,11 @@ pub fn probe(bytes: &[u8], max_pixels: u64) -> Result<ImageInfo, Error> {
 }
 
 /// Decodes and resizes.
-pub fn tensor(bytes: &[u8], options: &Options, max_pixels: u64) -> Result<(Rgb, Placement, ImageInfo), Error> {
+pub fn tensor(
+    bytes: &[u8],
+    options: &Options,
+    max_pixels: u64,
+) -> Result<(Rgb, Placement, ImageInfo), Error> {
     options.validate()?;
     let source = Source::open(bytes, max_pixels)?;
     let info = info(&source);
@@ -35,7 +39,11 @@ pub fn tensor(bytes: &[u8], options: &Options, max_pixels: u64) -> Result<(Rgb, 
 }
 
 /// Decodes, resizes, measures and encodes as JPEG again.
-pub fn preprocess(bytes: &[u8], options: &Options, max_pixels: u64) -> Result<(Vec<u8>, Features, ImageInfo), Error> {
+pub fn preprocess(
+    bytes: &[u8],
+    options: &Options,
+    max_pixels: u64,
+) -> Result<(Vec<u8>, Features, ImageInfo), Error> {
     let (resized, _, info) = tensor(bytes, options, max_pixels)?;
     let features = Features::of(&resized.pixels);
     Ok((encode::jpeg(&resized)?, features, info))

@@ -1,8 +1,8 @@
 //! Brings an image to the size that is asked for, and says where it lies there.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-use image::{DynamicImage, RgbImage};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::decode::{Orientation, swaps_sides};
 use crate::error::Error;
@@ -83,7 +83,9 @@ impl Options {
     pub fn validate(&self) -> Result<(), Error> {
         for (name, side) in [("width", self.width), ("height", self.height)] {
             if side == 0 || side > MAX_SIDE {
-                return Err(Error::InvalidOptions(format!("the {name} is {side}, it must be 1 to {MAX_SIDE} pixels")));
+                return Err(Error::InvalidOptions(format!(
+                    "the {name} is {side}, it must be 1 to {MAX_SIDE} pixels"
+                )));
             }
         }
         Ok(())
@@ -104,8 +106,9 @@ pub fn resize(image: &Rgb, orientation: Orientation, options: &Options) -> Resul
         (plan.inner, plan.visible)
     };
     let pixels = resample(image, inner, visible, options.filter)?;
-    let pixels = turn(pixels, inner, orientation)?;
-    let pixels = if plan.inner == (options.width, options.height) { pixels } else { plan.paste(&pixels, options) };
+    let pixels = turn(pixels, inner, orientation);
+    let pixels =
+        if plan.inner == (options.width, options.height) { pixels } else { plan.paste(&pixels, options) };
     Ok((Rgb { width: options.width, height: options.height, pixels }, plan.placement))
 }
 
@@ -184,26 +187,48 @@ fn resample(image: &Rgb, size: (u32, u32), visible: (f64, f64), filter: Filter) 
         Filter::Bicubic => ResizeAlg::Convolution(FilterType::CatmullRom),
         Filter::Lanczos3 => ResizeAlg::Convolution(FilterType::Lanczos3),
     };
-    let failed = |error: &dyn std::fmt::Display| Error::InvalidOptions(format!("the image cannot be resized: {error}"));
-    let source = ImageRef::new(image.width, image.height, &image.pixels, PixelType::U8x3)
+    let failed = |error: &dyn std::fmt::Display| {
+        Error::InvalidOptions(format!("the image cannot be resized: {error}"))
+    };
+    // Typed images, so that only the code for this one pixel type is in the component.
+    let source = TypedImageRef::<U8x3>::from_buffer(image.width, image.height, &image.pixels)
         .map_err(|error| failed(&error))?;
-    let mut target = Image::new(size.0, size.1, PixelType::U8x3);
+    let mut pixels = vec![0; size.0 as usize * size.1 as usize * 3];
+    let mut target =
+        TypedImage::<U8x3>::from_buffer(size.0, size.1, &mut pixels).map_err(|error| failed(&error))?;
     let left = (f64::from(image.width) - visible.0) / 2.0;
     let top = (f64::from(image.height) - visible.1) / 2.0;
-    let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false).crop(left, top, visible.0, visible.1);
-    Resizer::new().resize(&source, &mut target, &options).map_err(|error| failed(&error))?;
-    Ok(target.into_vec())
+    let options =
+        ResizeOptions::new().resize_alg(algorithm).use_alpha(false).crop(left, top, visible.0, visible.1);
+    Resizer::new().resize_typed(&source, &mut target, &options).map_err(|error| failed(&error))?;
+    Ok(pixels)
 }
 
-fn turn(pixels: Vec<u8>, size: (u32, u32), orientation: Orientation) -> Result<Vec<u8>, Error> {
-    if orientation == Orientation::NoTransforms {
-        return Ok(pixels);
+/// Turns stored pixels of `size` upright.
+fn turn(pixels: Vec<u8>, size: (u32, u32), orientation: Orientation) -> Vec<u8> {
+    let (width, height) = (size.0 as usize, size.1 as usize);
+    let (right, bottom) = (width.saturating_sub(1), height.saturating_sub(1));
+    // Which stored pixel lies at (x, y) of the upright image.
+    let stored: fn(usize, usize, usize, usize) -> (usize, usize) = match orientation {
+        Orientation::NoTransforms => return pixels,
+        Orientation::FlipHorizontal => |x, y, right, _| (right - x, y),
+        Orientation::Rotate180 => |x, y, right, bottom| (right - x, bottom - y),
+        Orientation::FlipVertical => |x, y, _, bottom| (x, bottom - y),
+        Orientation::Rotate90FlipH => |x, y, _, _| (y, x),
+        Orientation::Rotate90 => |x, y, _, bottom| (y, bottom - x),
+        Orientation::Rotate270FlipH => |x, y, right, bottom| (right - y, bottom - x),
+        Orientation::Rotate270 => |x, y, right, _| (right - y, x),
+    };
+    let (columns, rows) = if swaps_sides(orientation) { (height, width) } else { (width, height) };
+    let mut upright = Vec::with_capacity(pixels.len());
+    for y in 0..rows {
+        for x in 0..columns {
+            let (from_x, from_y) = stored(x, y, right, bottom);
+            let at = (from_y * width + from_x) * 3;
+            upright.extend_from_slice(&pixels[at..at + 3]);
+        }
     }
-    let image = RgbImage::from_raw(size.0, size.1, pixels)
-        .ok_or_else(|| Error::InvalidOptions("the resized image has not the size that was asked for".to_owned()))?;
-    let mut image = DynamicImage::ImageRgb8(image);
-    image.apply_orientation(orientation);
-    Ok(image.into_bytes())
+    upright
 }
 
 #[cfg(test)]

@@ -4,8 +4,7 @@
 
 use crate::component::wit;
 use crate::{
-    Features, Filter, Fit, ImageTensor, Limits, Placement, Preprocessed, Resize, SandboxError,
-    SourceImage,
+    Features, Filter, Fit, ImageTensor, Limits, Placement, Preprocessed, Resize, SandboxError, SourceImage,
 };
 
 pub(crate) fn options(resize: &Resize, limits: &Limits) -> wit::Options {

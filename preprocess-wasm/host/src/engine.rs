@@ -13,9 +13,7 @@ use wasmtime::{
 
 use crate::budget::{Interrupted, MAX_TABLE_ELEMENTS, Memory, Watch};
 use crate::component::{EMBEDDED, bindings, wit};
-use crate::{
-    ImageTensor, Limits, Preprocessed, Resize, SandboxConfig, SandboxError, convert,
-};
+use crate::{ImageTensor, Limits, Preprocessed, Resize, SandboxConfig, SandboxError, convert};
 
 /// How often a running instance is asked whether it must end.
 const TICK: Duration = Duration::from_millis(5);
@@ -52,7 +50,10 @@ impl Guest {
             component.component_type().imports(&engine).map(|(name, _)| name.to_owned()).collect();
         if !imports.is_empty() {
             return Err(SandboxError::Component {
-                detail: format!("it imports {}, and a preprocessing component may import nothing", imports.join(", ")),
+                detail: format!(
+                    "it imports {}, and a preprocessing component may import nothing",
+                    imports.join(", ")
+                ),
             });
         }
         // Nothing is ever defined in this linker.
@@ -72,18 +73,30 @@ impl Guest {
     }
 
     /// Runs the component's `tensor` in a fresh instance.
-    pub(crate) fn tensor(&self, image: &[u8], resize: &Resize, watch: Watch) -> Result<ImageTensor, SandboxError> {
+    pub(crate) fn tensor(
+        &self,
+        image: &[u8],
+        resize: &Resize,
+        watch: Watch,
+    ) -> Result<ImageTensor, SandboxError> {
         let options = convert::options(resize, &self.limits);
-        let result = self
-            .call(resize, watch, |guest, store| guest.convoy_preprocess_images().call_tensor(store, image, options))?;
+        let result = self.call(resize, watch, |guest, store| {
+            guest.convoy_preprocess_images().call_tensor(store, image, options)
+        })?;
         convert::tensor(result, resize)
     }
 
     /// Runs the component's `preprocess` in a fresh instance.
-    pub(crate) fn preprocess(&self, image: &[u8], resize: &Resize, watch: Watch) -> Result<Preprocessed, SandboxError> {
+    pub(crate) fn preprocess(
+        &self,
+        image: &[u8],
+        resize: &Resize,
+        watch: Watch,
+    ) -> Result<Preprocessed, SandboxError> {
         let options = convert::options(resize, &self.limits);
-        let result = self
-            .call(resize, watch, |guest, store| guest.convoy_preprocess_images().call_preprocess(store, image, options))?;
+        let result = self.call(resize, watch, |guest, store| {
+            guest.convoy_preprocess_images().call_preprocess(store, image, options)
+        })?;
         convert::preprocessed(result, resize)
     }
 
@@ -147,10 +160,10 @@ impl Ticker {
                 engine.increment_epoch();
             }
         };
-        let thread = thread::Builder::new()
-            .name("sandbox-ticker".to_owned())
-            .spawn(tick)
-            .map_err(|error| SandboxError::Component { detail: format!("its clock cannot be started: {error}") })?;
+        let thread =
+            thread::Builder::new().name("sandbox-ticker".to_owned()).spawn(tick).map_err(|error| {
+                SandboxError::Component { detail: format!("its clock cannot be started: {error}") }
+            })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
@@ -187,8 +200,9 @@ fn wasmtime_config(config: &SandboxConfig) -> Config {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, SandboxError> {
-    fs::read(path)
-        .map_err(|error| SandboxError::Component { detail: format!("{} cannot be read: {error}", path.display()) })
+    fs::read(path).map_err(|error| SandboxError::Component {
+        detail: format!("{} cannot be read: {error}", path.display()),
+    })
 }
 
 fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, SandboxError> {

@@ -55,7 +55,11 @@ impl<T: Task> Pool<T> {
     /// Starts `workers` threads named after `name`; `capacity` tasks may wait for one of them.
     pub(crate) fn start(name: &str, workers: usize, capacity: usize, stack_bytes: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { queue: VecDeque::new(), idle: workers, mean_task: Duration::from_millis(10) }),
+            state: Mutex::new(State {
+                queue: VecDeque::new(),
+                idle: workers,
+                mean_task: Duration::from_millis(10),
+            }),
             changed: Condvar::new(),
             stopping: Arc::new(AtomicBool::new(false)),
             capacity,

@@ -43,9 +43,10 @@ impl Sandbox {
         }
         let guest = Arc::new(Guest::new(&config)?);
         let ticker = Ticker::start(guest.engine())?;
-        let pool = Pool::start("sandbox", config.workers, config.queue, THREAD_STACK_BYTES).map_err(|error| {
-            SandboxError::Component { detail: format!("its threads cannot be started: {error}") }
-        })?;
+        let pool =
+            Pool::start("sandbox", config.workers, config.queue, THREAD_STACK_BYTES).map_err(|error| {
+                SandboxError::Component { detail: format!("its threads cannot be started: {error}") }
+            })?;
         Ok(Self { inner: Arc::new(Inner { guest, pool, _ticker: ticker }) })
     }
 

@@ -31,10 +31,8 @@ impl<'a> Jpeg<'a> {
         if let Some(transform) = markers.color_transform(info.pixel_format) {
             decoder.set_color_transform(transform);
         }
-        let orientation = decoder
-            .exif_data()
-            .and_then(Orientation::from_exif_chunk)
-            .unwrap_or(Orientation::NoTransforms);
+        let orientation =
+            decoder.exif_data().and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
         let (width, height) = (u32::from(info.width), u32::from(info.height));
         let header = Header { width, height, orientation, format: Format::Jpeg, mode };
         Ok((header, Self { decoder, pixel_format: info.pixel_format, markers }))

@@ -53,6 +53,7 @@ fn gif(bytes: &[u8]) -> &'static str {
     }
     let length = 3 << ((flags & 7) + 1);
     let Some(palette) = bytes.get(13..13 + length) else { return "P" };
-    let is_ramp = palette.chunks_exact(3).enumerate().all(|(i, rgb)| rgb.iter().all(|&c| usize::from(c) == i));
+    let is_ramp =
+        palette.chunks_exact(3).enumerate().all(|(i, rgb)| rgb.iter().all(|&c| usize::from(c) == i));
     if is_ramp { "L" } else { "P" }
 }

@@ -10,7 +10,7 @@ use image::codecs::tiff::TiffDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::error::{ParameterErrorKind, UnsupportedErrorKind};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, Limits};
+use image::{ColorType, ImageDecoder, ImageError, Limits};
 
 use super::{Format, Header, mode};
 use crate::error::Error;
@@ -36,7 +36,11 @@ impl<'a> Raster<'a> {
 
     /// RGB as stored, transparency laid over white.
     pub(super) fn decode(self) -> Result<Vec<u8>, Error> {
-        Ok(flatten(DynamicImage::from_decoder(self.decoder).map_err(classify)?))
+        let color = self.decoder.color_type();
+        let bytes = usize::try_from(self.decoder.total_bytes()).map_err(|_| Error::OutOfMemory)?;
+        let mut samples = vec![0; bytes];
+        self.decoder.read_image_boxed(&mut samples).map_err(classify)?;
+        flatten(samples, color)
     }
 }
 
@@ -71,41 +75,38 @@ fn check_riff_size(bytes: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// 8 bits by keeping the high byte of 16, as libpng and Pillow do; transparency over white.
-fn flatten(image: DynamicImage) -> Vec<u8> {
-    let high = |sample: u16| (sample >> 8) as u8;
-    match image {
-        DynamicImage::ImageRgb8(image) => image.into_raw(),
-        DynamicImage::ImageLuma8(image) => image.as_raw().iter().flat_map(|&grey| [grey; 3]).collect(),
-        DynamicImage::ImageLumaA8(image) => {
-            image.as_raw().chunks_exact(2).flat_map(|la| over_white([la[0]; 3], la[1])).collect()
+/// 8 bits by keeping the high byte of 16, as libpng and Pillow do; transparency over white. Samples wider than a
+/// byte are in the machine's order.
+fn flatten(samples: Vec<u8>, color: ColorType) -> Result<Vec<u8>, Error> {
+    let high = |at: &[u8]| (u16::from_ne_bytes([at[0], at[1]]) >> 8) as u8;
+    let float =
+        |at: &[u8]| (f32::from_ne_bytes([at[0], at[1], at[2], at[3]]).clamp(0.0, 1.0) * 255.0).round() as u8;
+    Ok(match color {
+        ColorType::Rgb8 => samples,
+        ColorType::L8 => samples.iter().flat_map(|&grey| [grey; 3]).collect(),
+        ColorType::La8 => samples.chunks_exact(2).flat_map(|la| over_white([la[0]; 3], la[1])).collect(),
+        ColorType::Rgba8 => samples
+            .chunks_exact(4)
+            .flat_map(|rgba| over_white([rgba[0], rgba[1], rgba[2]], rgba[3]))
+            .collect(),
+        ColorType::L16 => samples.chunks_exact(2).flat_map(|grey| [high(grey); 3]).collect(),
+        ColorType::Rgb16 => samples.chunks_exact(2).map(high).collect(),
+        ColorType::La16 => {
+            samples.chunks_exact(4).flat_map(|la| over_white([high(la); 3], high(&la[2..]))).collect()
         }
-        DynamicImage::ImageRgba8(image) => image
-            .as_raw()
-            .chunks_exact(4)
-            .flat_map(|rgba| over_white([rgba[0], rgba[1], rgba[2]], rgba[3]))
+        ColorType::Rgba16 => samples
+            .chunks_exact(8)
+            .flat_map(|rgba| over_white([high(rgba), high(&rgba[2..]), high(&rgba[4..])], high(&rgba[6..])))
             .collect(),
-        DynamicImage::ImageLuma16(image) => image.as_raw().iter().flat_map(|&grey| [high(grey); 3]).collect(),
-        DynamicImage::ImageLumaA16(image) => image
-            .as_raw()
-            .chunks_exact(2)
-            .flat_map(|la| over_white([high(la[0]); 3], high(la[1])))
+        ColorType::Rgb32F => samples.chunks_exact(4).map(float).collect(),
+        ColorType::Rgba32F => samples
+            .chunks_exact(16)
+            .flat_map(|rgba| {
+                over_white([float(rgba), float(&rgba[4..]), float(&rgba[8..])], float(&rgba[12..]))
+            })
             .collect(),
-        DynamicImage::ImageRgb16(image) => image.as_raw().iter().map(|&sample| high(sample)).collect(),
-        DynamicImage::ImageRgba16(image) => image
-            .as_raw()
-            .chunks_exact(4)
-            .flat_map(|rgba| over_white([high(rgba[0]), high(rgba[1]), high(rgba[2])], high(rgba[3])))
-            .collect(),
-        // Floating point, 0..1.
-        DynamicImage::ImageRgba32F(image) => DynamicImage::from(image)
-            .into_rgba8()
-            .as_raw()
-            .chunks_exact(4)
-            .flat_map(|rgba| over_white([rgba[0], rgba[1], rgba[2]], rgba[3]))
-            .collect(),
-        other => other.into_rgb8().into_raw(),
-    }
+        other => return Err(Error::UnsupportedFormat(format!("pixels of type {other:?}"))),
+    })
 }
 
 fn over_white(color: [u8; 3], alpha: u8) -> [u8; 3] {
@@ -133,9 +134,17 @@ fn classify(error: ImageError) -> Error {
 
 /// Whether an end of file is at the root of an error.
 fn ends_early(error: &ImageError) -> bool {
-    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    // `ImageError::IoError` passes itself over in its chain of sources.
+    let mut cause: Option<&(dyn StdError + 'static)> = match error {
+        ImageError::IoError(io) => Some(io),
+        other => Some(other),
+    };
     while let Some(error) = cause {
-        if error.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof) {
+        let of_gif = error.downcast_ref::<gif::DecodingError>();
+        let of_io = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(of_gif, Some(gif::DecodingError::UnexpectedEof | gif::DecodingError::EndCodeNotFound))
+            || of_io == Some(io::ErrorKind::UnexpectedEof)
+        {
             return true;
         }
         cause = error.source();

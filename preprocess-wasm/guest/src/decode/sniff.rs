@@ -33,7 +33,11 @@ impl Format {
         ];
         if let Some((_, format)) = signatures.into_iter().find(|(begin, _)| bytes.starts_with(begin)) {
             // Two letters are a weak signature: a bitmap also has a header of a known size.
-            return if format == Self::Bmp && !is_bitmap(bytes) { Err(Error::NotAnImage) } else { Ok(format) };
+            return if format == Self::Bmp && !is_bitmap(bytes) {
+                Err(Error::NotAnImage)
+            } else {
+                Ok(format)
+            };
         }
         if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
             return Ok(Self::WebP);
@@ -43,7 +47,11 @@ impl Format {
         }
         // A signature cut short: what is there is right, but it is not all there.
         let cut = signatures.into_iter().any(|(begin, _)| bytes.len() >= 2 && begin.starts_with(bytes));
-        if cut { Err(Error::Truncated("it ends within its signature".to_owned())) } else { Err(Error::NotAnImage) }
+        if cut {
+            Err(Error::Truncated("it ends within its signature".to_owned()))
+        } else {
+            Err(Error::NotAnImage)
+        }
     }
 
     /// The word Pillow has for it.
@@ -116,7 +124,9 @@ mod tests {
 
     #[test]
     fn bytes_that_begin_like_nothing_are_no_image() {
-        for bytes in [&b"hello, world"[..], b"", b"\x00", b"BM is how my letter begins", b"%PDF-1.7", b"RIFF1234WAVE"] {
+        for bytes in
+            [&b"hello, world"[..], b"", b"\x00", b"BM is how my letter begins", b"%PDF-1.7", b"RIFF1234WAVE"]
+        {
             assert_eq!(Format::of(bytes), Err(Error::NotAnImage), "{bytes:?}");
         }
     }

@@ -1,0 +1,188 @@
+//! Guests that mean harm, and components that do not fit.
+
+use std::fs;
+use std::future::{Future, ready};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sandbox::{ImageTensor, Limits, Sandbox, SandboxConfig, SandboxError};
+use tempfile::TempDir;
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+use crate::fixtures::{photo, sandbox, stretch};
+
+const WIT: &str = include_str!("../../../wit/preprocess.wit");
+const FOREVER: Duration = Duration::from_secs(3600);
+
+/// Makes a component of a core module and the world in `wit`.
+fn component(wit: &str, module: &str) -> Vec<u8> {
+    let mut resolve = Resolve::default();
+    let package = resolve.push_str("preprocess.wit", wit).unwrap();
+    let world = resolve.select_world(&[package], Some("preprocessor")).unwrap();
+    let mut module = wat::parse_str(module).unwrap();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
+}
+
+struct Hostile {
+    sandbox: Sandbox,
+    _folder: TempDir,
+}
+
+/// A sandbox of one thread around the component of `hostile.wat`.
+fn hostile(timeout: Duration, queue: usize) -> Hostile {
+    let (folder, path) = file(&component(WIT, include_str!("hostile.wat")));
+    let limits = Limits { timeout, ..Limits::default() };
+    let config = SandboxConfig { component: Some(path), limits, workers: 1, queue };
+    Hostile { sandbox: Sandbox::new(config).unwrap(), _folder: folder }
+}
+
+fn file(bytes: &[u8]) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("preprocess.wasm");
+    fs::write(&path, bytes).unwrap();
+    (folder, path)
+}
+
+async fn run(sandbox: &Sandbox, does: &'static str) -> Result<ImageTensor, SandboxError> {
+    sandbox.tensor(Bytes::from_static(does.as_bytes()), stretch(2, 2), None).await
+}
+
+#[tokio::test]
+async fn a_component_of_the_world_replaces_the_embedded_one() {
+    let hostile = hostile(FOREVER, 1);
+    let tensor = run(&hostile.sandbox, "black, please").await.unwrap();
+    assert_eq!(tensor.pixels, [0; 12]);
+    assert_eq!((tensor.source.width, tensor.source.height), (7, 5));
+}
+
+#[tokio::test]
+async fn each_guest_is_stopped_with_its_own_verdict_and_the_next_is_not_harmed() {
+    let hostile = hostile(FOREVER, 1);
+    let trapped = |word: &'static str| move |e: SandboxError| matches!(&e, SandboxError::Trapped { detail } if detail.contains(word));
+    let out_of_memory = SandboxError::OutOfMemory { limit_bytes: Limits::default().memory_bytes };
+    type Expected = Box<dyn Fn(SandboxError) -> bool>;
+    let cases: [(&str, Expected); 8] = [
+        ("Memory", Box::new(move |e| e == out_of_memory)),
+        ("Recursion", Box::new(trapped("call stack exhausted"))),
+        ("Unreachable", Box::new(trapped("unreachable"))),
+        ("Out of bounds", Box::new(trapped("out of bounds"))),
+        ("Pointer beyond", Box::new(trapped("out of bounds"))),
+        ("Q: result beyond", Box::new(trapped("out of bounds"))),
+        ("Huge", Box::new(trapped("hostcall"))),
+        ("Wrong size", Box::new(|e| matches!(e, SandboxError::Component { .. }))),
+    ];
+    for (does, is_expected) in cases {
+        for _ in 0..2 {
+            let error = run(&hostile.sandbox, does).await.unwrap_err();
+            assert!(is_expected(error.clone()), "{does}: {error:?}");
+        }
+        // The same thread, a fresh instance.
+        assert_eq!(run(&hostile.sandbox, "fine").await.unwrap().pixels, [0; 12], "after {does}");
+    }
+    sandbox().tensor(photo(), stretch(30, 30), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_endless_loop_is_out_of_time() {
+    let limit = Duration::from_millis(30);
+    let hostile = hostile(limit, 1);
+    assert_eq!(run(&hostile.sandbox, "Loop").await.unwrap_err(), SandboxError::OutOfTime { limit });
+    assert!(run(&hostile.sandbox, "fine").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_callers_deadline_stops_a_loop_and_what_waits_behind_it() {
+    let hostile = hostile(FOREVER, 4);
+    let deadline = Some(Instant::now() + Duration::from_millis(40));
+    let call = |does: &'static str| hostile.sandbox.tensor(does.as_bytes().into(), stretch(2, 2), deadline);
+    let (running, waiting) = tokio::join!(call("Loop"), call("fine"));
+    assert_eq!(running.unwrap_err(), SandboxError::DeadlineExceeded);
+    assert_eq!(waiting.unwrap_err(), SandboxError::DeadlineExceeded);
+    // The one thread is free again, long before the loop's hour has passed.
+    assert!(run(&hostile.sandbox, "fine").await.is_ok());
+}
+
+/// Polls a future once: after that its image is in the pool.
+async fn begin<F: Future>(future: &mut Pin<Box<F>>) {
+    tokio::select! {
+        biased;
+        _ = future => panic!("it is done already"),
+        () = ready(()) => {}
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_is_busy_until_callers_hang_up() {
+    let hostile = hostile(FOREVER, 1);
+    let mut running = Box::pin(run(&hostile.sandbox, "Loop"));
+    let mut waiting = Box::pin(run(&hostile.sandbox, "Loop"));
+    begin(&mut running).await;
+    begin(&mut waiting).await;
+    let error = run(&hostile.sandbox, "fine").await.unwrap_err();
+    assert!(matches!(error, SandboxError::Busy { retry_after } if retry_after > Duration::ZERO), "{error:?}");
+    drop(waiting);
+    drop(running);
+    assert!(run(&hostile.sandbox, "fine").await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_handle_stops_what_runs_and_joins_the_threads() {
+    let hostile = hostile(FOREVER, 1);
+    let handle = hostile.sandbox.clone();
+    let mut running = Box::pin(async move { run(&handle, "Loop").await });
+    begin(&mut running).await;
+    drop(running);
+    // It would take an hour if the loop went on.
+    drop(hostile);
+}
+
+fn refusal(component: &Path) -> String {
+    let config =
+        SandboxConfig { component: Some(component.to_owned()), workers: 1, ..SandboxConfig::default() };
+    match Sandbox::new(config) {
+        Err(SandboxError::Component { detail }) => detail,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_component_that_imports_anything_is_refused() {
+    let wit = WIT.replace("export images;", "import now: func() -> u64;\n    export images;");
+    let module = include_str!("hostile.wat").replacen(
+        "(module",
+        "(module (import \"$root\" \"now\" (func (result i64)))",
+        1,
+    );
+    let (_folder, path) = file(&component(&wit, &module));
+    let detail = refusal(&path);
+    assert!(detail.contains("imports now"), "{detail}");
+}
+
+#[test]
+fn what_is_not_of_the_world_is_refused() {
+    let cases: [(&[u8], &str); 3] = [
+        (&wat::parse_str("(component)").unwrap(), "world"),
+        (&wat::parse_str("(module)").unwrap(), "cannot be compiled"),
+        (b"no wasm at all", "cannot be compiled"),
+    ];
+    for (bytes, word) in cases {
+        let (_folder, path) = file(bytes);
+        let detail = refusal(&path);
+        assert!(detail.contains(word), "{detail}");
+    }
+    let detail = refusal(Path::new("/nowhere/preprocess.wasm"));
+    assert!(detail.contains("/nowhere/preprocess.wasm"), "{detail}");
+}
+
+#[test]
+fn memory_that_is_declared_and_not_grown_counts_too() {
+    let module = include_str!("hostile.wat")
+        .replace("(memory (export \"memory\") 1)", "(memory (export \"memory\") 9000)");
+    let (_folder, path) = file(&component(WIT, &module));
+    let detail = refusal(&path);
+    assert!(detail.contains("memory"), "{detail}");
+}

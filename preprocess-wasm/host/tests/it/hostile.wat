@@ -1,0 +1,63 @@
+;; A component of the right world that does what the first byte of its "image" says. An export's flat signature is
+;; the canonical ABI's: the image's address and length, then the options' fields; the address of the result.
+(module
+  (memory (export "memory") 1)
+
+  ;; Every image of these tests is a few bytes long: one place is enough.
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+
+  (func $recurse (param i32) (result i32)
+    (i32.add (call $recurse (i32.add (local.get 0) (i32.const 1))) (i32.const 1)))
+
+  ;; Writes `ok` of a tensor of `length` bytes at `address` and returns where it is written: discriminant at 0,
+  ;; list at 4, placement (0, 0, 1, 1) at 12, width, height and two empty strings at 28.
+  (func $answer (param $address i32) (param $length i32) (result i32)
+    (i32.store8 (i32.const 16) (i32.const 0))
+    (i32.store (i32.const 20) (local.get $address))
+    (i32.store (i32.const 24) (local.get $length))
+    (f32.store (i32.const 36) (f32.const 1))
+    (f32.store (i32.const 40) (f32.const 1))
+    (i32.store (i32.const 44) (i32.const 7))
+    (i32.store (i32.const 48) (i32.const 5))
+    (i32.const 16))
+
+  (func $tensor (export "convoy:preprocess/images@0.1.0#tensor")
+    (param $image i32) (param $length i32) (param $width i32) (param $height i32)
+    (param $fit i32) (param $filter i32) (param $max_pixels i64) (result i32)
+    (local $does i32)
+    (local.set $does (i32.load8_u (local.get $image)))
+    ;; L: an endless loop.
+    (if (i32.eq (local.get $does) (i32.const 0x4c)) (then (loop $again (br $again))))
+    ;; M: takes memory until it gets no more, then gives up as an allocator does.
+    (if (i32.eq (local.get $does) (i32.const 0x4d))
+      (then
+        (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))
+        (unreachable)))
+    ;; R: recursion without end.
+    (if (i32.eq (local.get $does) (i32.const 0x52)) (then (return (call $recurse (i32.const 0)))))
+    ;; U: stops itself.
+    (if (i32.eq (local.get $does) (i32.const 0x55)) (then (unreachable)))
+    ;; O: reads beyond its memory.
+    (if (i32.eq (local.get $does) (i32.const 0x4f)) (then (return (i32.load (i32.const -4)))))
+    ;; P: returns a list that lies beyond its memory.
+    (if (i32.eq (local.get $does) (i32.const 0x50))
+      (then (return (call $answer (i32.const 0x7fff0000) (i32.const 12)))))
+    ;; Q: returns a result that lies beyond its memory.
+    (if (i32.eq (local.get $does) (i32.const 0x51)) (then (return (i32.const -8))))
+    ;; H: returns a list of 256 MiB that lies in its memory.
+    (if (i32.eq (local.get $does) (i32.const 0x48))
+      (then
+        (drop (memory.grow (i32.const 4097)))
+        (return (call $answer (i32.const 1024) (i32.const 0x10000000)))))
+    ;; W: one byte too few.
+    (if (i32.eq (local.get $does) (i32.const 0x57))
+      (then
+        (return (call $answer (i32.const 2048)
+          (i32.sub (i32.mul (i32.mul (local.get $width) (local.get $height)) (i32.const 3)) (i32.const 1))))))
+    ;; Anything else: a black image.
+    (call $answer (i32.const 2048) (i32.mul (i32.mul (local.get $width) (local.get $height)) (i32.const 3))))
+
+  (func (export "convoy:preprocess/images@0.1.0#preprocess")
+    (param i32 i32 i32 i32 i32 i32 i64) (result i32) (unreachable))
+
+  (func (export "convoy:preprocess/images@0.1.0#probe") (param i32 i32 i64) (result i32) (unreachable)))
