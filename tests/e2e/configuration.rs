@@ -17,20 +17,20 @@ fn up_with(flag: &str, value: &str) -> Vec<OsString> {
     arguments
 }
 
-/// Replaces every address by one that is taken: a process that binds first ends with 69, and not with 64.
-fn on_taken_ports(mut arguments: Vec<OsString>, taken: &str) -> Vec<OsString> {
-    for argument in &mut arguments {
-        if argument == "127.0.0.1:0" {
-            *argument = taken.into();
-        }
+/// Replaces the addresses by ones that are taken: a process that binds first ends with 69, and not with 64.
+fn on_taken_ports(mut arguments: Vec<OsString>, taken: &[TcpListener]) -> Vec<OsString> {
+    let addresses = arguments.iter_mut().filter(|argument| *argument == "127.0.0.1:0");
+    for (address, listener) in addresses.zip(taken) {
+        *address = listener.local_addr().unwrap().to_string().into();
     }
     arguments
 }
 
 #[test]
 fn wrong_configuration_is_one_sentence_and_64_before_a_port_is_bound() {
-    let held = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = held.local_addr().unwrap().to_string();
+    let taken: Vec<_> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let right = run(on_taken_ports(up_with("--log-level", "info"), &taken));
+    assert_eq!(right.status.code(), Some(69), "the ports are taken: {}", errors(&right));
     let wrong = [
         ("--device", "gpu", "--device"),
         ("--model-path", "/no/such/models", "MODEL_PATH"),

@@ -57,6 +57,8 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it with more `flags`, on the database that `folder` holds. It is not ready yet.
     pub(crate) fn start_in(folder: TempDir, flags: &[&str]) -> Self {
+        // Of a process that was killed here before.
+        let _ = std::fs::remove_file(folder.path().join("ready.json"));
         let log = File::create(folder.path().join("log")).unwrap();
         let child = Command::new(binary())
             .arg("up")

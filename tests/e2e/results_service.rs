@@ -39,13 +39,16 @@ async fn health_is_as_documented() {
 async fn a_prediction_is_stored_shown_and_not_stored_twice() {
     let (id, user) = (unique("r"), unique("u"));
     let body = prediction(&id, &user);
-    assert_eq!(store(&body).await.json(201), json!({"status": "success", "request_id": id}));
+    let created = store(&body).await.json(201);
+    assert_keys(&created, &["status", "request_id", "timestamp"]);
+    assert_eq!((&created["status"], &created["request_id"]), (&json!("success"), &json!(id)));
 
     let shown = show(&id).await.json(200);
     for (name, value) in body.as_object().unwrap() {
         assert_eq!(&shown[name], value, "{name}");
     }
     assert_recent(&shown["timestamp"]);
+    assert_eq!(created["timestamp"], shown["timestamp"]);
 
     let mut other = prediction(&id, &unique("stranger"));
     other["predictions"] = json!("another");

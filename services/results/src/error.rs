@@ -10,10 +10,12 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A port is taken, or the address is not this machine's.
-    #[error("Cannot listen on {address}: {source}.")]
+    #[error("Cannot listen on {address} ({flag}): {source}.")]
     Bind {
         /// The address that was asked for.
         address: SocketAddr,
+        /// The flag that sets it.
+        flag: &'static str,
         /// What the system said.
         source: std::io::Error,
     },

@@ -41,8 +41,8 @@ impl Listeners {
     /// # Errors
     /// [`Error::Bind`] names the address that could not be bound.
     pub async fn bind(config: &Config) -> Result<Self, Error> {
-        let (public, public_addr) = bind(config.results_addr).await?;
-        let (admin, admin_addr) = bind(config.admin_addr).await?;
+        let (public, public_addr) = bind(config.results_addr, "--results-addr").await?;
+        let (admin, admin_addr) = bind(config.admin_addr, "--admin-addr").await?;
         Ok(Self { public, public_addr, admin, admin_addr })
     }
 
@@ -57,8 +57,8 @@ impl Listeners {
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
-    let error = |source| Error::Bind { address, source };
+async fn bind(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), Error> {
+    let error = |source| Error::Bind { address, flag, source };
     let listener = TcpListener::bind(address).await.map_err(error)?;
     let bound = listener.local_addr().map_err(error)?;
     Ok((listener, bound))
