@@ -4,10 +4,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
 
+type Work = Box<dyn FnOnce(&Arc<AtomicBool>) + Send>;
+
 /// Runs what it is given; wanted until told otherwise.
 struct Job {
     wanted: Arc<AtomicBool>,
-    work: Box<dyn FnOnce(&Arc<AtomicBool>) + Send>,
+    work: Work,
 }
 
 impl Job {

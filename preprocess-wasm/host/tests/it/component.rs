@@ -15,8 +15,7 @@ fn it_imports_nothing() {
             Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth -= 1,
             Payload::ComponentImportSection(section) if depth == 0 => {
-                imports
-                    .extend(section.into_iter().map(|import| import.unwrap().name.name.to_owned()));
+                imports.extend(section.into_iter().map(|import| import.unwrap().name.name.to_owned()));
             }
             Payload::ImportSection(section) => {
                 imports.extend(section.into_imports().map(|import| import.unwrap().name.to_owned()));

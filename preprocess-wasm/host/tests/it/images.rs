@@ -102,7 +102,8 @@ async fn what_is_no_whole_image_gets_its_verdict() {
     let photo = photo();
     let png = encode(&DynamicImage::new_rgb8(30, 30), ImageFormat::Png);
     let random: Vec<u8> = (0..4096_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 | 1).collect();
-    let cases: [(Bytes, fn(&SandboxError) -> bool); 7] = [
+    type IsExpected = fn(&SandboxError) -> bool;
+    let cases: [(Bytes, IsExpected); 7] = [
         (Bytes::new(), |e| *e == SandboxError::Empty),
         (Bytes::from_static(b"hello"), |e| *e == SandboxError::NotAnImage),
         (random.into(), |e| *e == SandboxError::NotAnImage),
