@@ -67,15 +67,17 @@ impl Format {
     }
 }
 
-/// Dimensions of formats whose decoder allocates by them while it reads the header.
+/// Dimensions of formats whose decoder allocates by them, or reads on beyond them, before it hands them out.
 pub(super) fn early_dimensions(format: Format, bytes: &[u8]) -> Option<(u32, u32)> {
     match format {
         Format::Png if bytes.get(12..16) == Some(b"IHDR") => {
-            let side = |at: usize| {
-                let side: [u8; 4] = bytes.get(at..at + 4)?.try_into().ok()?;
-                Some(u32::from_be_bytes(side))
-            };
+            let side = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
             Some((side(16)?, side(20)?))
+        }
+        Format::Gif => {
+            let side =
+                |at: usize| Some(u32::from(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?)));
+            Some((side(6)?, side(8)?))
         }
         _ => None,
     }
