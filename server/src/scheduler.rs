@@ -2,14 +2,14 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`request`] | a request on its way |
-//! | [`admission`] | does a request fit the model? |
-//! | [`policy`] | which requests run next: a pure state machine |
-//! | [`profile`] | how long a batch takes, by its size |
-//! | [`shared`] | the queue under its lock |
-//! | [`instance`] | the thread that owns a backend |
-//! | [`batch`], [`pixels`] | requests become a batch, outputs become answers |
-//! | [`observer`] | what metrics are told |
+//! | `request` | a request on its way |
+//! | `admission` | does a request fit the model? |
+//! | `policy` | which requests run next: a pure state machine |
+//! | `profile` | how long a batch takes, by its size |
+//! | `shared` | the queue under its lock |
+//! | `instance` | the thread that owns a backend |
+//! | `batch`, `pixels` | requests become a batch, outputs become answers |
+//! | `observer` | what metrics are told |
 //!
 //! Callers' tasks put requests into the queue under a short lock; instances' threads take batches out of it.
 
