@@ -28,27 +28,39 @@ pub(crate) fn measure(
     time: Duration,
 ) -> Result<LatencyProfile, String> {
     let started = Instant::now();
-    let mut measurements = Vec::new();
-    for rows in sizes(signature.max_batch_size) {
-        if measurements.len() >= ENDS && started.elapsed() >= time {
+    let in_time = || started.elapsed() < time;
+    // The first run of a size allocates and, on a GPU, chooses its algorithms: it counts only if there is no other.
+    let mut warmed: Vec<(usize, Duration)> = Vec::new();
+    for (at, rows) in sizes(signature.max_batch_size).into_iter().enumerate() {
+        if at >= ENDS && !in_time() {
             break;
         }
-        // The first run of a size allocates and, on a GPU, chooses its algorithms: it is not timed.
-        if let Err(error) = run(backend, signature, rows) {
-            if has_open_dimensions(signature) {
+        match run(backend, signature, rows) {
+            Ok(duration) => warmed.push((rows, duration)),
+            Err(error) if has_open_dimensions(signature) => {
                 tracing::warn!(model = %signature.model, %error, "The model cannot be measured: its dimensions are open");
                 return Ok(LatencyProfile::new([(1, UNKNOWN)]));
             }
-            return Err(format!("it fails on a batch of {rows} with nothing but zeros: {error}"));
+            Err(error) => {
+                return Err(format!("it fails on a batch of {rows} with nothing but zeros: {error}"));
+            }
         }
-        let mut durations = Vec::with_capacity(REPEATS);
-        while durations.len() < REPEATS && (durations.is_empty() || started.elapsed() < time) {
-            durations.push(run(backend, signature, rows).map_err(|error| error.to_string())?);
-        }
-        durations.sort_unstable();
-        measurements.push((rows, durations[durations.len() / 2]));
     }
-    Ok(LatencyProfile::new(measurements))
+    // In rounds, so that whatever else the machine does meanwhile slows all sizes and not one of them.
+    let mut timed: Vec<Vec<Duration>> = vec![Vec::with_capacity(REPEATS); warmed.len()];
+    for _ in 0..REPEATS {
+        for ((rows, _), durations) in warmed.iter().zip(&mut timed) {
+            if !in_time() {
+                break;
+            }
+            durations.push(run(backend, signature, *rows).map_err(|error| error.to_string())?);
+        }
+    }
+    let typical = warmed.into_iter().zip(timed).map(|((rows, first), mut durations)| {
+        durations.sort_unstable();
+        (rows, durations.get(durations.len() / 2).copied().unwrap_or(first))
+    });
+    Ok(LatencyProfile::new(typical))
 }
 
 /// Runs one row, so that the first request does not pay for what a first run does.

@@ -73,6 +73,18 @@ fn whoever_is_queued_runs_at_once_and_together() {
 }
 
 #[test]
+fn a_batch_is_never_larger_than_the_model_allows() {
+    let profile = LatencyProfile::new([(1, ms(11)), (8, ms(18))]);
+    let mut policy =
+        BatchPolicy::new(PolicyLimits { max_batch_size: 3, queue_size: 8, instances: 1 }, profile);
+    for id in 0..4 {
+        policy.submit(job(id)).unwrap();
+    }
+    assert_eq!(ids(&policy.dispatch(ms(0)).batch), [0, 1, 2]);
+    assert_eq!(ids(&policy.dispatch(ms(0)).batch), [3]);
+}
+
+#[test]
 fn the_earliest_deadline_runs_first_and_equals_in_order_of_arrival() {
     let mut policy = gpu(16);
     for job in [job(0), due(1, 900), due(2, 100), due(3, 900), job(4)] {
