@@ -26,12 +26,11 @@ use convoy_proto::model_serving::model_serving_server::{ModelServingServer, SERV
 use deadline::DeadlineLayer;
 use end_at_stop::EndAtStopLayer;
 use health::HealthService;
-use service_kit::{Readiness, Shutdown};
+use service_kit::{Listening, Readiness, Shutdown};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_reflection::server::Builder as Reflection;
 
 /// The largest message, in bytes, in either direction.
@@ -55,6 +54,9 @@ pub enum GrpcError {
     /// Accepting connections failed.
     #[error("The gRPC server failed: {0}.")]
     Transport(#[from] tonic::transport::Error),
+    /// The listener is not one.
+    #[error("The gRPC listener cannot be used: {0}.")]
+    Listener(#[source] std::io::Error),
     /// The descriptors compiled into this binary are not what reflection expects.
     #[error("The descriptors of the gRPC services cannot be served: {0}.")]
     Descriptors(#[from] tonic_reflection::server::Error),
@@ -73,6 +75,8 @@ pub(crate) async fn serve(
     let inference = GrpcInferenceServiceServer::new(v2::InferenceService::new(state))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let listening = Listening::new(listener, &shutdown).map_err(GrpcError::Listener)?;
+    let closed = listening.closed();
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -86,10 +90,7 @@ pub(crate) async fn serve(
         .add_service(reflection().build_v1alpha()?)
         .add_service(model_serving)
         .add_service(inference)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE.0)),
-            shutdown.stopping_owned(),
-        )
+        .serve_with_incoming_shutdown(listening.into_stream(), closed)
         .await?;
     Ok(())
 }

@@ -24,11 +24,14 @@ const WARM: usize = 40;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Whether an attempt ended because nobody listens any more.
+/// Whether a request never left because nobody listens any more: no connection was to be had, or the one there was
+/// had been closed by the server before the request was written to it (which HTTP/2 clients learn from GOAWAY).
 fn is_refused(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+        let refused =
+            error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
+        if refused || error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
             return true;
         }
         cause = error.source();
@@ -55,8 +58,8 @@ async fn predict_over_grpc(
     Ok(())
 }
 
-/// Sends requests one after the other until one is refused a connection; hands back how long after its start the
-/// refused one was begun. Anything else that fails is an error.
+/// Sends requests one after the other until one is refused; hands back when that one was begun. Anything else that
+/// fails is an error.
 async fn load(kind: Kind, addresses: Addresses, answered: Arc<AtomicUsize>) -> Result<Instant, String> {
     let mut builder = reqwest::Client::builder().no_proxy();
     if kind == Kind::FreshConnections {

@@ -62,7 +62,9 @@ async fn serve(program: impl Program) -> Result<(), Failure> {
     let (end, was_ready) = until_the_end(&mut fleet, &process, &mut signals).await;
     // A file that stays says that the process is ready: better none at all than a wrong one.
     let removed = process.remove_ready_file();
-    let stopped = stop(fleet, &process, &end, signals).await;
+    // Nobody was sent to a process that never was ready: there is nobody to turn away.
+    let delay = if was_ready { process.shutdown_delay } else { Duration::ZERO };
+    let stopped = stop(fleet, &end, delay, process.shutdown_grace, signals).await;
     end.result(was_ready).and(stopped).and(removed)
 }
 
@@ -103,11 +105,17 @@ async fn until_the_end(fleet: &mut Fleet, process: &ProcessArgs, signals: &mut S
     }
 }
 
-async fn stop(fleet: Fleet, process: &ProcessArgs, end: &End, mut signals: Signals) -> Result<(), Failure> {
+async fn stop(
+    fleet: Fleet,
+    end: &End,
+    delay: Duration,
+    grace: Duration,
+    mut signals: Signals,
+) -> Result<(), Failure> {
     let delay = match end {
         End::Asked(signal) => {
             info!(signal = signal.name(), waiting_for = ?fleet.waiting_for(), "stopping");
-            process.shutdown_delay
+            delay
         }
         // Requests fail already: the sooner the process ends, the sooner it is started again.
         End::Service(ended) => {
@@ -121,7 +129,7 @@ async fn stop(fleet: Fleet, process: &ProcessArgs, end: &End, mut signals: Signa
         End::Own(_) => Duration::ZERO,
     };
     tokio::select! {
-        stopped = fleet.stop(delay, process.shutdown_grace) => {
+        stopped = fleet.stop(delay, grace) => {
             stopped.map_err(|error| Failure::Failed(error.to_string()))
         }
         again = signals.next() => {

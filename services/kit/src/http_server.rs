@@ -3,13 +3,14 @@
 
 use crate::json_error::{no_such_method, no_such_path};
 use crate::timestamp::now_rfc3339;
-use crate::{Readiness, Shutdown};
-use axum::extract::State;
+use crate::{Listening, Readiness, Shutdown};
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
-use http::StatusCode;
+use http::header::CONNECTION;
+use http::{HeaderValue, StatusCode, Version};
 use serde::Serialize;
 use tokio::net::TcpListener;
 
@@ -63,20 +64,32 @@ fn ready_response(service: &'static str, readiness: &Readiness) -> Response {
     (status, Json(Ready { ready, service, waiting_for })).into_response()
 }
 
-/// Serves `router` on `listener` until `shutdown` stops: then open requests are served to their end.
+/// Serves `router` on `listener` until `shutdown` stops: then the listener is closed as [`Listening`] says, and open
+/// requests are served to their end.
+///
+/// While `shutdown` drains, answers ask clients to close their connections: one that is idle when the listener closes
+/// is closed too, and a request that is on its way on it just then would be lost.
 ///
 /// Unknown paths and methods are answered in the JSON error shape.
 ///
 /// # Errors
-/// When accepting connections fails for good.
+/// When `listener` has no address.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: &Shutdown) -> std::io::Result<()> {
-    // Small answers must not wait for the acknowledgement of what was sent before them (Nagle's algorithm).
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY was not set");
-        }
-    });
-    axum::serve(listener, with_fallbacks(router)).with_graceful_shutdown(shutdown.stopping_owned()).await
+    let listening = Listening::new(listener, shutdown)?;
+    let closed = listening.closed();
+    let router =
+        with_fallbacks(router).layer(middleware::from_fn_with_state(shutdown.clone(), close_while_draining));
+    axum::serve(listening, router).with_graceful_shutdown(closed).await
+}
+
+async fn close_while_draining(State(shutdown): State<Shutdown>, request: Request, next: Next) -> Response {
+    // In HTTP/2 there is no such header: its connections end with a GOAWAY, after which clients send again.
+    let has_header = request.version() <= Version::HTTP_11;
+    let mut response = next.run(request).await;
+    if has_header && shutdown.is_draining() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// `router` as [`serve`] serves it: unknown paths (404) and methods (405) are answered in the JSON error shape. Tests
@@ -125,5 +138,40 @@ mod tests {
             let body: ErrorBody = serde_json::from_slice(&body).expect("the error shape");
             assert!(body.error.contains(path), "{}", body.error);
         }
+    }
+
+    #[tokio::test]
+    async fn connections_are_kept_until_it_drains_and_open_requests_are_served() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let shutdown = Shutdown::new();
+        let served = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { serve(listener, health_route("test"), &shutdown).await }
+        });
+        let mut client = tokio::net::TcpStream::connect(address).await.expect("it listens");
+        let mut ask = async |close: bool| {
+            client.write_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("open");
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"}") {
+                assert_ne!(client.read_buf(&mut answer).await.expect("open"), 0, "closed");
+            }
+            let answer = String::from_utf8(answer).expect("text");
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            assert_eq!(answer.contains("connection: close"), close, "{answer}");
+        };
+        ask(false).await;
+        shutdown.drain();
+        ask(true).await;
+
+        let mut late = tokio::net::TcpStream::connect(address).await.expect("it still listens");
+        shutdown.stop();
+        late.write_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("open");
+        let mut answer = String::new();
+        late.read_to_string(&mut answer).await.expect("served, then closed");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        served.await.expect("no panic").expect("no error");
+        assert!(tokio::net::TcpStream::connect(address).await.is_err(), "it is closed");
     }
 }

@@ -8,6 +8,7 @@
 //! | [`base64_text`] | base64 as clients really send it: white space skipped, padding optional |
 //! | [`readiness`] | [`Readiness`]: a latch that each part holds until it can do its work |
 //! | [`shutdown`] | [`Shutdown`]: draining, then stopping |
+//! | [`listening`] | [`Listening`]: a listener that closes without losing a connection |
 //! | [`http_server`] | serving an axum router until [`Shutdown`] says stop |
 //! | [`telemetry`] | logs as text or JSON |
 //! | [`timestamp`] | RFC 3339 instants in UTC |
@@ -19,6 +20,7 @@ pub mod error;
 pub mod http_server;
 pub mod identifier;
 pub mod json_error;
+pub mod listening;
 pub mod readiness;
 pub mod shutdown;
 pub mod telemetry;
@@ -31,5 +33,6 @@ pub use error::ErrorCode;
 #[cfg(feature = "grpc")]
 pub use grpc_status::{code_of_status, status};
 pub use json_error::JsonError;
+pub use listening::Listening;
 pub use readiness::{Hold, Readiness};
 pub use shutdown::Shutdown;

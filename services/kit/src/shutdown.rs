@@ -7,7 +7,7 @@
 //! The caller owns the signal: services are handed a [`Shutdown`] and never look at signals themselves.
 
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Tells a service when to drain and when to stop; cheap to clone, all clones are the same signal.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +61,7 @@ impl Shutdown {
     }
 
     /// [`Shutdown::stopping`] as a future of its own, for servers that want to own it.
-    pub fn stopping_owned(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn stopping_owned(&self) -> WaitForCancellationFutureOwned {
         self.stopping.clone().cancelled_owned()
     }
 }
