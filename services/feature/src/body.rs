@@ -1,4 +1,4 @@
-//! Request bodies: bounded in bytes and time, and refused without cutting the client off.
+//! Request bodies: bounded in bytes, each and all together, and in time, and refused without cutting the client off.
 
 use crate::Error;
 use axum::body::{Body, HttpBody as _};
@@ -6,7 +6,9 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt as _;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long, and for how many bytes, what a client still sends of a refused body is thrown away.
@@ -14,6 +16,10 @@ const LINGER: Duration = Duration::from_secs(10);
 const LINGER_BYTES: usize = 512 << 20;
 /// Memory that is set aside on the word of a Content-Length alone.
 const TRUSTED_LENGTH: usize = 1 << 20;
+/// Most bytes that the bodies of all open requests have together, unless one of the longest is more.
+const MAX_TOTAL_BYTES: usize = 512 << 20;
+/// A hint for clients: requests with large bodies take some tenths of a second each.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The bounds of one body.
 #[derive(Clone, Copy, Debug)]
@@ -26,28 +32,72 @@ pub(crate) struct Bounds {
     pub(crate) timeout: Duration,
 }
 
-/// Reads `body` to its end. A declared length over the limit is refused before anything is read.
-pub(crate) async fn read(headers: &HeaderMap, mut body: Body, bounds: Bounds) -> Result<Bytes, Error> {
-    let declared =
-        headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
-    let too_large = Error::TooLarge { what: "The request body", limit: bounds.limit };
-    if declared.is_some_and(|length| length > bounds.limit as u64) {
-        discard(body);
-        return Err(too_large);
+/// Reads bodies; clones share one budget of memory.
+#[derive(Clone, Debug)]
+pub(crate) struct BodyReader {
+    memory: Arc<Semaphore>,
+}
+
+/// A body's share of the budget: keep it for as long as the body, or the image in it, is in memory.
+#[derive(Debug, Default)]
+#[must_use = "the memory counts as free once this drops"]
+pub(crate) struct Memory(Option<OwnedSemaphorePermit>);
+
+impl BodyReader {
+    /// For bodies of at most `longest` bytes; there is always room for one of them.
+    pub(crate) fn new(longest: usize) -> Self {
+        Self::with_budget(MAX_TOTAL_BYTES.max(longest))
     }
-    let expected = declared.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
-    let mut bytes = BytesMut::with_capacity(expected.min(TRUSTED_LENGTH));
-    loop {
-        let frame = timeout_at(bounds.deadline, body.frame())
-            .await
-            .map_err(|_| Error::BodyTooSlow { limit: bounds.timeout })?;
-        let Some(frame) = frame else { return Ok(bytes.freeze()) };
-        let Ok(data) = frame.map_err(|_| Error::BodyCut)?.into_data() else { continue };
-        if bytes.len() + data.len() > bounds.limit {
+
+    fn with_budget(bytes: usize) -> Self {
+        Self { memory: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))) }
+    }
+
+    /// Reads `body` to its end. A declared length over the limit is refused before anything is read.
+    pub(crate) async fn read(
+        &self,
+        headers: &HeaderMap,
+        mut body: Body,
+        bounds: Bounds,
+    ) -> Result<(Bytes, Memory), Error> {
+        let declared =
+            headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+        let too_large = Error::TooLarge { what: "The request body", limit: bounds.limit };
+        if declared.is_some_and(|length| length > bounds.limit as u64) {
             discard(body);
             return Err(too_large);
         }
-        bytes.extend_from_slice(&data);
+        let expected = declared.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+        let mut bytes = BytesMut::with_capacity(expected.min(TRUSTED_LENGTH));
+        let mut memory = Memory::default();
+        loop {
+            let frame = timeout_at(bounds.deadline, body.frame())
+                .await
+                .map_err(|_| Error::BodyTooSlow { limit: bounds.timeout })?;
+            let Some(frame) = frame else { return Ok((bytes.freeze(), memory)) };
+            let Ok(data) = frame.map_err(|_| Error::BodyCut)?.into_data() else { continue };
+            if bytes.len() + data.len() > bounds.limit {
+                discard(body);
+                return Err(too_large);
+            }
+            if let Err(busy) = self.reserve(data.len(), &mut memory) {
+                discard(body);
+                return Err(busy);
+            }
+            bytes.extend_from_slice(&data);
+        }
+    }
+
+    /// Memory is taken as it arrives: a client that announces much and sends little keeps little from others.
+    fn reserve(&self, bytes: usize, memory: &mut Memory) -> Result<(), Error> {
+        let busy = || Error::Busy { retry_after: RETRY_AFTER };
+        let bytes = u32::try_from(bytes).map_err(|_| busy())?;
+        let more = Arc::clone(&self.memory).try_acquire_many_owned(bytes).map_err(|_| busy())?;
+        match &mut memory.0 {
+            Some(held) => held.merge(more),
+            none => *none = Some(more),
+        }
+        Ok(())
     }
 }
 
@@ -100,6 +150,10 @@ mod tests {
         Bounds { limit, deadline: Instant::now() + timeout, timeout }
     }
 
+    async fn read(headers: &HeaderMap, body: Body, bounds: Bounds) -> Result<Bytes, Error> {
+        BodyReader::new(0).read(headers, body, bounds).await.map(|(bytes, _)| bytes)
+    }
+
     /// A body of two frames that declares nothing, as chunked transfer does.
     fn chunked(first: &'static [u8], second: &'static [u8]) -> Body {
         let frames = [first, second].map(|data| Ok::<_, std::io::Error>(Bytes::from_static(data)));
@@ -117,6 +171,19 @@ mod tests {
         let mut declared = HeaderMap::new();
         declared.insert(CONTENT_LENGTH, HeaderValue::from_static("6"));
         assert!(matches!(read(&declared, chunked(b"", b""), bounds(5)).await, Err(Error::TooLarge { .. })));
+    }
+
+    #[tokio::test]
+    async fn bodies_share_the_budget_and_give_it_back() {
+        let reader = BodyReader::with_budget(8);
+        let none = HeaderMap::new();
+        let (bytes, memory) = reader.read(&none, chunked(b"123", b"45"), bounds(8)).await.unwrap();
+        assert_eq!(bytes, "12345");
+        let refused = reader.read(&none, chunked(b"123", b"4"), bounds(8)).await.unwrap_err();
+        assert!(matches!(refused, Error::Busy { .. }), "{refused}");
+        assert_eq!(reader.memory.available_permits(), 3, "what was refused takes nothing");
+        drop(memory);
+        assert!(reader.read(&none, chunked(b"123", b"4"), bounds(8)).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

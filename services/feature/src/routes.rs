@@ -3,10 +3,11 @@
 mod predict;
 mod preprocess;
 
-use crate::body::Bounds;
+use crate::body::{BodyReader, Bounds};
 use crate::inference::{Call, ModelServing};
 use crate::offload::Offload;
 use crate::peers::{Peers, States};
+use crate::predict_request::json_limit;
 use crate::prediction::Predictor;
 use crate::results::Results;
 use crate::{Config, RunError, SERVICE};
@@ -26,6 +27,7 @@ struct App {
     predictor: Predictor,
     peers: Peers,
     offload: Offload,
+    bodies: BodyReader,
     readiness: Readiness,
     request_timeout: Duration,
     max_image_bytes: usize,
@@ -42,6 +44,7 @@ pub fn router(config: &Config, sandbox: Sandbox, readiness: Readiness) -> Result
         peers: Peers::new(models.clone(), results.clone()),
         predictor: Predictor { sandbox, models, results },
         offload: Offload::new(),
+        bodies: BodyReader::new(json_limit(config.max_image_bytes)),
         readiness,
         request_timeout: config.request_timeout,
         max_image_bytes: config.max_image_bytes,

@@ -26,7 +26,10 @@ pub(super) async fn predict(State(app): State<App>, request: Request) -> Result<
         }
     };
     let bounds = app.bounds(form.body_limit(app.max_image_bytes));
-    let bytes = body::read(&parts.headers, body, bounds)
+    // The image stays in memory until the answer is made.
+    let (bytes, _memory) = app
+        .bodies
+        .read(&parts.headers, body, bounds)
         .await
         .map_err(|error| error.of(query.request_id.as_deref()))?;
     let job = job(&app, form, &parts.headers, bytes, query).await?;

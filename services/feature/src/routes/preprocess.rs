@@ -75,7 +75,8 @@ pub(super) async fn preprocess(State(app): State<App>, request: Request) -> Resu
         return Err(Error::UnsupportedMediaType { found: media_type, expected: "application/json" }.into());
     }
     let bounds = app.bounds(json_limit(app.max_image_bytes));
-    let bytes = body::read(&parts.headers, body, bounds).await?;
+    // The image stays in memory until the answer is made.
+    let (bytes, _memory) = app.bodies.read(&parts.headers, body, bounds).await?;
     let max_image = app.max_image_bytes;
     let job = app.offload.run(bytes.len(), move || parse(&bytes, max_image)).await??;
     let request_id = job.request_id;
