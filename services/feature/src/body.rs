@@ -1,11 +1,13 @@
 //! Request bodies: bounded in bytes, each and all together, and in time, and refused without cutting the client off.
 
 use crate::Error;
+use axum::Json;
 use axum::body::{Body, HttpBody as _};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt as _;
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -136,6 +138,16 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
 pub(crate) fn is_json(media_type: &str) -> bool {
     media_type == "application/json"
         || (media_type.starts_with("application/") && media_type.ends_with("+json"))
+}
+
+/// Reads a body that must be a JSON object. Takes time: run it through [`Offload`](crate::offload::Offload).
+pub(crate) fn json_object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    // serde would take an array for the fields in their order.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(Error::InvalidRequest("The request body must be a JSON object.".to_owned()));
+    }
+    let Json(object) = Json::from_bytes(body)?;
+    Ok(object)
 }
 
 #[cfg(test)]

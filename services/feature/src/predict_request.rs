@@ -1,9 +1,8 @@
 //! The three forms of `POST /predict` (JSON, multipart, the raw image) made into one.
 
 use crate::Error;
-use crate::body::is_json;
+use crate::body::{is_json, json_object};
 use crate::error::Failure;
-use axum::Json;
 use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart, Query, Request};
 use axum::http::Uri;
 use bytes::Bytes;
@@ -129,8 +128,8 @@ fn merge(field: &str, own: Option<String>, query: &Option<String>) -> Result<Opt
 
 /// Reads the JSON form. Takes time: run it through [`Offload`](crate::offload::Offload).
 pub(crate) fn from_json(body: &[u8], query: &Ids, max_image: usize) -> Result<PredictRequest, Failure> {
-    let Json(JsonBody { image, request_id, user_id, model }) =
-        Json::<JsonBody>::from_bytes(body).map_err(|error| query.failure(error.into()))?;
+    let JsonBody { image, request_id, user_id, model } =
+        json_object(body).map_err(|error| query.failure(error))?;
     let ids = Ids { request_id, user_id, model };
     ids.check().map_err(|error| ids.failure(error))?;
     let ids = ids.merge(query).map_err(|error| query.failure(error))?;

@@ -1,10 +1,10 @@
 //! `POST /preprocess`: an image to a small JPEG and its features.
 
 use super::App;
-use crate::body;
+use crate::Error;
+use crate::body::{self, is_json, json_object};
 use crate::error::Failure;
 use crate::predict_request::{check_id, decode_image, json_limit};
-use crate::{Error, body::is_json};
 use axum::Json;
 use axum::extract::{Request, State};
 use base64::Engine as _;
@@ -94,7 +94,7 @@ pub(super) async fn preprocess(State(app): State<App>, request: Request) -> Resu
 }
 
 fn parse(body: &[u8], max_image: usize) -> Result<Job, Failure> {
-    let Json(body) = Json::<JsonBody>::from_bytes(body)?;
+    let body: JsonBody = json_object(body)?;
     check_id("request_id", body.request_id.as_deref())?;
     let rest = || -> Result<(Bytes, Resize), Error> {
         let image = decode_image(body.image.as_deref(), max_image)?;

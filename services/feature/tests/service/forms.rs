@@ -109,6 +109,8 @@ async fn bad_forms_and_queries_are_refused_with_what_is_wrong() {
     }
     let answer = rig.send(request("/predict", "multipart/form-data", form(&[], photo))).await;
     answer.assert_error(400, "invalid_input", "boundary");
+    let array = json!([photo_base64(), "r", "u", ""]);
+    rig.predict(&array).await.assert_error(400, "invalid_input", "must be a JSON object");
     let model = rig.models.model();
     assert_eq!((model.configs, model.inferences.len()), (0, 0), "none of these asked for a model");
 }

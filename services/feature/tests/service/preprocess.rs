@@ -106,6 +106,8 @@ async fn bad_requests_are_refused_with_what_is_wrong() {
         (json!({"image": photo, "request_id": "x".repeat(257)}), "257 bytes long"),
         (json!({"image": photo, "request_id": 7}), "request_id: invalid type"),
         (json!("image"), "invalid type: string"),
+        // The fields' values in their order.
+        (json!([photo, "r", 10, 10]), "must be a JSON object"),
     ] {
         rig.send(json_request("/preprocess", &body)).await.assert_error(400, "invalid_input", words);
     }
