@@ -1,11 +1,16 @@
 //! What an operator can set, and the check before any port is bound.
 
+mod units;
+
 use crate::backend::Device;
 use crate::repository::RepositoryConfig;
 use clap::ValueEnum;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
+
+pub use units::{ByteSize, ParseUnitError, Slo};
 
 /// The settings of model-serving. Every flag has an environment variable; the flag wins.
 #[derive(clap::Args, Clone, Debug)]
@@ -48,6 +53,21 @@ pub struct Config {
           default_value_t = RepositoryConfig::DEFAULT_MAX_BATCH_SIZE as u32,
           value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub default_max_batch_size: u32,
+
+    /// Latency objective: time within which a request is answered, counted from its entry into the inference queue.
+    /// What cannot make it is refused at once. With a unit (100ms, 1s), or none: only callers' deadlines count. A
+    /// model's parameter slo_ms overrides it.
+    #[arg(long, env = "LATENCY_SLO", value_name = "DURATION|none", default_value_t = Slo::DEFAULT)]
+    pub slo: Slo,
+
+    /// Memory, in bytes or with a unit (512MiB, 2GiB), that requests may hold together: bodies while they arrive and
+    /// wait, decoded tensors, images being decoded. Past it new calls are refused with RESOURCE_EXHAUSTED or 429.
+    #[arg(long, env = "MAX_INFLIGHT_BYTES", value_name = "BYTES", default_value_t = ByteSize::gib(1))]
+    pub max_inflight_bytes: ByteSize,
+
+    /// Time that measuring one model's latencies may take while it loads. With a unit: 500ms, 3s.
+    #[arg(long, env = "PROFILE_TIME", value_name = "DURATION", default_value = "3s", value_parser = units::duration)]
+    pub profile_time: Duration,
 
     /// Most requests that wait for one model; the next one is refused at once with RESOURCE_EXHAUSTED.
     #[arg(long, env = "QUEUE_SIZE", value_name = "REQUESTS",
@@ -132,7 +152,25 @@ pub enum ConfigError {
     /// Two faces on one port.
     #[error("Two of --grpc-addr, --http-addr and --metrics-addr are {0}: give each a port of its own.")]
     SameAddress(SocketAddr),
+    /// A number or duration outside its range.
+    #[error("{flag} ({variable}) is {value}, but must be {expected}.")]
+    OutOfRange {
+        /// The flag, with its dashes.
+        flag: &'static str,
+        /// Its environment variable.
+        variable: &'static str,
+        /// What it was set to.
+        value: String,
+        /// The range it must be in.
+        expected: &'static str,
+    },
 }
+
+/// A longer objective, or time to measure, is more likely a slip of the unit than a wish.
+const MAX_SLO: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_PROFILE_TIME: Duration = Duration::from_secs(60 * 60);
+/// With less, a photo of a telephone would not fit.
+const MIN_INFLIGHT_BYTES: usize = 16 << 20;
 
 impl Config {
     /// Checks what can be known before a port is bound or a model is read.
@@ -157,11 +195,31 @@ impl Config {
         if self.audit_key.as_ref().is_some_and(|key| key.as_bytes().len() < AuditKey::MIN_BYTES) {
             return Err(ConfigError::ShortAuditKey);
         }
+        self.validate_limits()?;
         let addresses = [self.grpc_addr, self.http_addr, self.metrics_addr];
         for (i, address) in addresses.iter().enumerate() {
             if address.port() != 0 && addresses[..i].contains(address) {
                 return Err(ConfigError::SameAddress(*address));
             }
+        }
+        Ok(())
+    }
+
+    fn validate_limits(&self) -> Result<(), ConfigError> {
+        let refuse = |flag, variable, value: String, expected| {
+            Err(ConfigError::OutOfRange { flag, variable, value, expected })
+        };
+        if self.slo.limit().is_some_and(|slo| slo.is_zero() || slo > MAX_SLO) {
+            let expected = "more than 0s and at most 24h, or none";
+            return refuse("--slo", "LATENCY_SLO", self.slo.to_string(), expected);
+        }
+        if self.profile_time.is_zero() || self.profile_time > MAX_PROFILE_TIME {
+            let expected = "more than 0s and at most 1h";
+            return refuse("--profile-time", "PROFILE_TIME", format!("{:?}", self.profile_time), expected);
+        }
+        if self.max_inflight_bytes.get() < MIN_INFLIGHT_BYTES {
+            let value = format!("{} bytes", self.max_inflight_bytes.get());
+            return refuse("--max-inflight-bytes", "MAX_INFLIGHT_BYTES", value, "at least 16MiB");
         }
         Ok(())
     }
@@ -174,6 +232,8 @@ impl Config {
             onnxruntime_lib: self.onnxruntime_lib.clone(),
             queue_size: self.queue_size as usize,
             default_max_batch_size: self.default_max_batch_size as usize,
+            profile_time: self.profile_time,
+            slo: self.slo.limit(),
             ..RepositoryConfig::new(&self.model_path)
         }
     }
@@ -184,62 +244,4 @@ fn any_interface(port: u16) -> SocketAddr {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-    use clap::{CommandFactory as _, Parser};
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        config: Config,
-    }
-
-    fn parse(arguments: &[&str]) -> Config {
-        let mut all = vec!["test", "--model-path", env!("CARGO_MANIFEST_DIR")];
-        all.extend(arguments);
-        Cli::try_parse_from(all).unwrap().config
-    }
-
-    #[test]
-    fn every_flag_has_a_variable_and_a_help_text() {
-        for argument in Cli::command().get_arguments().filter(|a| a.get_id() != "help") {
-            assert!(argument.get_env().is_some(), "{} has no variable", argument.get_id());
-            assert!(argument.get_help().is_some(), "{} has no help", argument.get_id());
-        }
-    }
-
-    #[test]
-    fn a_repository_and_free_ports_are_valid() {
-        let zero = ["--grpc-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0", "--metrics-addr=127.0.0.1:0"];
-        assert_eq!(parse(&zero).validate(), Ok(()));
-        assert_eq!(parse(&[]).validate(), Ok(()));
-    }
-
-    #[test]
-    fn what_cannot_work_is_said_in_a_sentence() {
-        let mut config = parse(&[]);
-        config.model_path = "/no/such/folder".into();
-        let error = config.validate().unwrap_err();
-        assert_eq!(error, ConfigError::NoModelPath("/no/such/folder".into()));
-        assert!(error.to_string().contains("MODEL_PATH"));
-
-        let not_a_model = tempfile::NamedTempFile::with_suffix(".txt").unwrap();
-        config.model_path = not_a_model.path().to_owned();
-        assert_eq!(config.validate(), Err(ConfigError::NotAModel(not_a_model.path().to_owned())));
-
-        let same = parse(&["--http-addr=127.0.0.1:8002", "--metrics-addr=127.0.0.1:8002"]);
-        assert_eq!(same.validate(), Err(ConfigError::SameAddress("127.0.0.1:8002".parse().unwrap())));
-        assert_eq!(parse(&["--audit-key=short"]).validate(), Err(ConfigError::ShortAuditKey));
-        assert_eq!(parse(&["--default-model="]).validate(), Err(ConfigError::EmptyDefaultModel));
-        let library = parse(&["--onnxruntime-lib=/no/such/file.so"]);
-        assert_eq!(library.validate(), Err(ConfigError::NoOnnxRuntime("/no/such/file.so".into())));
-    }
-
-    #[test]
-    fn the_key_does_not_show() {
-        let config = parse(&["--audit-key=correct horse battery"]);
-        assert!(!format!("{config:?}").contains("horse"));
-    }
-}
+mod tests;

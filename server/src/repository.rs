@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crate::backend::Device;
 use crate::backend::onnx::OnnxRuntime;
+use crate::config::Slo;
 use crate::error::{LoadError, ServingError};
 use crate::scheduler::ServingObserver;
 use discover::ModelSource;
@@ -42,6 +43,8 @@ pub struct RepositoryConfig {
     pub default_max_batch_size: usize,
     /// Time that measuring one model's latencies may take while it loads.
     pub profile_time: Duration,
+    /// The latency objective of models whose parameters set none. `None`: only callers' deadlines count.
+    pub slo: Option<Duration>,
 }
 
 impl RepositoryConfig {
@@ -51,6 +54,8 @@ impl RepositoryConfig {
     pub const DEFAULT_MAX_BATCH_SIZE: usize = 8;
     /// Default of [`RepositoryConfig::profile_time`].
     pub const DEFAULT_PROFILE_TIME: Duration = Duration::from_secs(3);
+    /// Default of [`RepositoryConfig::slo`].
+    pub const DEFAULT_SLO: Option<Duration> = Slo::DEFAULT.limit();
 
     /// The defaults, for models at `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
@@ -62,6 +67,7 @@ impl RepositoryConfig {
             queue_size: Self::DEFAULT_QUEUE_SIZE,
             default_max_batch_size: Self::DEFAULT_MAX_BATCH_SIZE,
             profile_time: Self::DEFAULT_PROFILE_TIME,
+            slo: Self::DEFAULT_SLO,
         }
     }
 }

@@ -25,7 +25,7 @@ mod shared;
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tracing::Span;
@@ -69,6 +69,8 @@ pub struct SchedulerOptions {
     pub queue_size: usize,
     /// How long batches take.
     pub profile: LatencyProfile,
+    /// The latency objective, counted from the entry into the queue. `None`: only callers' deadlines count.
+    pub slo: Option<Duration>,
     /// Who is told.
     pub observer: Arc<dyn ServingObserver>,
 }
@@ -79,7 +81,7 @@ impl Scheduler {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(options: SchedulerOptions, instances: Vec<InstanceParts>) -> std::io::Result<Self> {
-        let SchedulerOptions { signature, version, queue_size, profile, observer } = options;
+        let SchedulerOptions { signature, version, queue_size, profile, slo: _, observer } = options;
         let limits = PolicyLimits {
             max_batch_size: signature.max_batch_size.max(1),
             queue_size,

@@ -49,6 +49,7 @@ pub(crate) fn load_version(
         version: version.clone(),
         queue_size,
         profile: started.profile,
+        slo: parameters.slo.unwrap_or(repository.slo),
         observer,
     };
     let instances = started.instances.len();

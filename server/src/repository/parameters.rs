@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::str::FromStr;
+use std::time::Duration;
 
 use convoy_proto::inference::ModelParameter;
 use sandbox::{Filter, Fit};
@@ -11,7 +12,7 @@ use super::version::Task;
 use crate::detection::BoxFormat;
 
 /// Every parameter there is.
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 16] = [
     "task",
     "labels",
     "keep_classes",
@@ -27,6 +28,7 @@ const KNOWN: [&str; 15] = [
     "scale",
     "intra_op_thread_count",
     "device_id",
+    "slo_ms",
 ];
 /// Those that only a detector has.
 const OF_DETECTION: [&str; 7] = [
@@ -72,6 +74,8 @@ pub(crate) struct Parameters {
     pub(crate) intra_op_threads: Option<usize>,
     /// `device_id`: number of the GPU. Default: 0.
     pub(crate) device_id: i32,
+    /// `slo_ms`: the latency objective in milliseconds, or `none`. Outer `None`: the server's.
+    pub(crate) slo: Option<Option<Duration>>,
 }
 
 impl Parameters {
@@ -110,6 +114,7 @@ impl Parameters {
             scale: given.channels("scale")?,
             intra_op_threads: given.at_least_one("intra_op_thread_count")?,
             device_id: given.device_id()?,
+            slo: given.slo()?,
         })
     }
 
@@ -182,6 +187,20 @@ impl Given<'_> {
         }
     }
 
+    fn slo(&self) -> Result<Option<Option<Duration>>, String> {
+        let Some(text) = self.text("slo_ms") else { return Ok(None) };
+        if text.eq_ignore_ascii_case("none") {
+            return Ok(Some(None));
+        }
+        let milliseconds = text.parse::<f64>().ok().filter(|value| (0.001..=86_400_000.0).contains(value));
+        match milliseconds.and_then(|value| Duration::try_from_secs_f64(value / 1e3).ok()) {
+            Some(slo) => Ok(Some(Some(slo))),
+            None => Err(format!(
+                "parameter `slo_ms` is `{text}`, and must be a number of milliseconds up to 86400000 (a day), or none"
+            )),
+        }
+    }
+
     fn channels(&self, name: &str) -> Result<Option<[f32; 3]>, String> {
         let Some(text) = self.text(name) else { return Ok(None) };
         let numbers: Option<Vec<f32>> = text
@@ -229,7 +248,7 @@ mod tests {
     #[test]
     fn the_defaults_are_the_documented_ones() {
         let parameters = parse(&[]).unwrap();
-        assert_eq!(parameters.task, Task::None);
+        assert_eq!((parameters.task, parameters.slo), (Task::None, None));
         assert_eq!((parameters.score_threshold, parameters.iou_threshold), (0.35, 0.5));
         assert_eq!((parameters.fit, parameters.filter), (Fit::Stretch, Filter::Bilinear));
         let mut completed = HashMap::new();
@@ -246,12 +265,15 @@ mod tests {
             ("mean", "127.5"),
             ("scale", "0.1, 0.2,0.3"),
             ("fit", "letterbox"),
+            ("slo_ms", "2.5"),
         ])
         .unwrap();
         assert_eq!(parameters.keep_classes.unwrap(), ["car", "traffic light"]);
         assert_eq!(parameters.mean, Some([127.5; 3]));
         assert_eq!(parameters.scale, Some([0.1, 0.2, 0.3]));
         assert_eq!(parameters.fit, Fit::Letterbox);
+        assert_eq!(parameters.slo, Some(Some(Duration::from_micros(2_500))));
+        assert_eq!(parse(&[("slo_ms", "none")]).unwrap().slo, Some(None));
     }
 
     #[test]
@@ -269,6 +291,8 @@ mod tests {
             (&[("labels", "../secret")], "in the model's folder"),
             (&[("fit", "cover")], "stretch, letterbox, crop"),
             (&[("device_id", "-1")], "number of a GPU"),
+            (&[("slo_ms", "0")], "number of milliseconds"),
+            (&[("slo_ms", "1s")], "or none"),
         ] {
             let error = parse(given).unwrap_err();
             assert!(error.contains(part), "{error}");

@@ -64,6 +64,7 @@ fn bench_with(
         version: "7".to_owned(),
         queue_size,
         profile: LatencyProfile::new([(1, Duration::from_micros(10)), (8, Duration::from_micros(10))]),
+        slo: None,
         observer: Arc::<Recorder>::clone(&recorder),
     };
     let parts = |_| InstanceParts { backend: Box::new(backend.clone()), factory: Arc::clone(&factory) };

@@ -3,12 +3,16 @@
 use super::*;
 
 /// The table of the documentation: subcommand, flag, variable, default.
-const DOCUMENTED: [(&str, &str, &str, Option<&str>); 24] = [
+const DOCUMENTED: [(&str, &str, &str, Option<&str>); 28] = [
     ("model-serving", "grpc-addr", "GRPC_ADDR", Some("0.0.0.0:50051")),
     ("model-serving", "http-addr", "HTTP_ADDR", Some("0.0.0.0:8000")),
     ("model-serving", "metrics-addr", "METRICS_ADDR", Some("0.0.0.0:8002")),
     ("model-serving", "model-path", "MODEL_PATH", Some("models")),
     ("model-serving", "device", "DEVICE", Some("auto")),
+    ("model-serving", "slo", "LATENCY_SLO", Some("1s")),
+    ("model-serving", "max-inflight-bytes", "MAX_INFLIGHT_BYTES", Some("1GiB")),
+    ("model-serving", "profile-time", "PROFILE_TIME", Some("3s")),
+    ("model-serving", "default-max-batch-size", "DEFAULT_MAX_BATCH_SIZE", Some("8")),
     ("model-serving", "preprocess-component", "PREPROCESS_COMPONENT", None),
     ("feature-service", "feature-addr", "FEATURE_ADDR", Some("0.0.0.0:5001")),
     ("feature-service", "model-serving-url", "MODEL_SERVING_URL", Some("http://localhost:50051")),
