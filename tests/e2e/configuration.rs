@@ -66,6 +66,37 @@ fn an_environment_variable_that_is_wrong_is_named() {
 }
 
 #[test]
+fn two_faces_on_one_port_are_wrong_configuration() {
+    let folder = data_folder();
+    let mut arguments = up_arguments(&folder.path().join("predictions.db"));
+    for flag in ["--http-addr", "--results-addr"] {
+        let place = arguments.iter().position(|argument| argument == flag).unwrap();
+        arguments[place + 1] = "127.0.0.1:1".into();
+    }
+    arguments.insert(0, "up".into());
+    let output = run(arguments);
+    assert_eq!(output.status.code(), Some(64), "{}", errors(&output));
+    assert!(errors(&output).contains("--http-addr") && errors(&output).contains("--results-addr"));
+}
+
+/// Switches are set by what people write into environments, not by `true` alone.
+#[test]
+fn a_switch_can_be_set_in_the_environment() {
+    let photo = data_folder();
+    std::fs::write(photo.path().join("a.jpg"), b"never sent").unwrap();
+    for (value, lines) in [("1", 1), ("true", 1), ("0", 0), ("", 0)] {
+        let output = std::process::Command::new(crate::process::binary())
+            .args(["detect", "--server", "http://127.0.0.1:1"])
+            .arg(photo.path())
+            .env("CONVOY_JSON", value)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{value:?}: {}", errors(&output));
+        assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), lines, "{value:?}");
+    }
+}
+
+#[test]
 fn a_component_that_is_none_is_wrong_configuration() {
     let folder = data_folder();
     let component = folder.path().join("component.wasm");

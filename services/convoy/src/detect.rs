@@ -58,7 +58,7 @@ pub struct DetectArgs {
 
     /// Print one JSON object per photo and line (NDJSON), in the order of the photos: the server's answer and
     /// "photo", "width", "height" (pixels, upright) and "annotated"; or "photo" and "error".
-    #[arg(long, env = "CONVOY_JSON")]
+    #[arg(long, env = "CONVOY_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     json: bool,
 }
 

@@ -36,7 +36,8 @@ impl Program for UpArgs {
         self.feature.validate().map_err(usage)?;
         self.models.validate().map_err(usage)?;
         self.results.validate().map_err(usage)?;
-        self.sandbox.validate()
+        self.sandbox.validate()?;
+        no_two_alike(&self.bound())
     }
 
     async fn start(mut self) -> Result<Fleet, Failure> {
@@ -70,6 +71,42 @@ impl Program for UpArgs {
     }
 }
 
+impl UpArgs {
+    /// The flags of the addresses that are bound, and what they are set to.
+    fn bound(&self) -> [(&'static str, SocketAddr); 6] {
+        [
+            ("--feature-addr", self.feature.feature_addr),
+            ("--grpc-addr", self.models.grpc_addr),
+            ("--http-addr", self.models.http_addr),
+            ("--metrics-addr", self.models.metrics_addr),
+            ("--results-addr", self.results.results_addr),
+            ("--admin-addr", self.results.admin_addr),
+        ]
+    }
+}
+
+/// Refuses two addresses of which the second could not be bound once the first is: else it would look as if another
+/// program had it.
+fn no_two_alike(bound: &[(&str, SocketAddr)]) -> Result<(), Failure> {
+    for (index, (flag, address)) in bound.iter().enumerate() {
+        for (other, taken) in &bound[..index] {
+            if is_within(*address, *taken) || is_within(*taken, *address) {
+                return Err(Failure::Usage(format!(
+                    "{other} {taken} and {flag} {address} are the same port of this machine: give each one of its own."
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether who listens on all of `taken` listens on `address` too. Port 0 is another one each time.
+fn is_within(address: SocketAddr, taken: SocketAddr) -> bool {
+    let covers =
+        taken.ip() == address.ip() || (taken.ip().is_unspecified() && (taken.is_ipv6() || address.is_ipv4()));
+    address.port() != 0 && address.port() == taken.port() && covers
+}
+
 /// Where a client on this machine reaches `bound`.
 fn url_of(bound: SocketAddr) -> String {
     let ip = match bound.ip() {
@@ -83,6 +120,24 @@ fn url_of(bound: SocketAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_port_cannot_be_bound_twice() {
+        for (one, other, alike) in [
+            ("127.0.0.1:5001", "127.0.0.1:5001", true),
+            ("0.0.0.0:5001", "127.0.0.1:5001", true),
+            ("127.0.0.1:5001", "0.0.0.0:5001", true),
+            ("[::]:5001", "127.0.0.1:5001", true),
+            ("[::1]:5001", "0.0.0.0:5001", false),
+            ("127.0.0.2:5001", "127.0.0.1:5001", false),
+            ("127.0.0.1:5001", "127.0.0.1:5002", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+        ] {
+            let bound =
+                [("--a", one.parse().expect("an address")), ("--b", other.parse().expect("an address"))];
+            assert_eq!(no_two_alike(&bound).is_err(), alike, "{one} {other}");
+        }
+    }
 
     #[test]
     fn an_address_of_all_interfaces_is_reached_on_this_machine() {

@@ -60,7 +60,9 @@ impl Writer {
         busy_timeout: Duration,
         commits: Arc<AtomicU64>,
     ) -> Self {
-        Self { connection, jobs, health, busy_timeout, commits, log_holds_erased: false, retry_at: None }
+        // A process that was killed may have left a log with what it had just erased: it is truncated first of all.
+        let (log_holds_erased, retry_at) = (true, Some(Instant::now()));
+        Self { connection, jobs, health, busy_timeout, commits, log_holds_erased, retry_at }
     }
 
     /// Works until the queue is closed and empty, then closes the database.

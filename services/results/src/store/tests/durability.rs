@@ -8,7 +8,7 @@ use std::pin::Pin;
 type Pending<'a> = Pin<Box<dyn Future<Output = Result<Put, StoreError>> + 'a>>;
 
 /// Copies the files of a store that still runs, as a crash would leave them.
-fn crashed_copy(folder: &TempDir) -> TempDir {
+pub(super) fn crashed_copy(folder: &TempDir) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     for name in ["predictions.db", "predictions.db-wal"] {
         std::fs::copy(folder.path().join(name), copy.path().join(name)).unwrap();

@@ -1,5 +1,6 @@
 //! An erased user is gone from the answers and from the files.
 
+use super::durability::crashed_copy;
 use super::*;
 use futures_util::FutureExt as _;
 
@@ -61,6 +62,27 @@ async fn a_log_that_a_reader_keeps_is_truncated_when_it_has_gone() {
     store.close().await;
     assert_eq!(files_with(&folder, MARKER), Vec::<String>::new());
     drop(reader);
+}
+
+#[tokio::test]
+async fn a_log_with_erased_data_that_a_crash_left_is_truncated_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let options =
+        StoreOptions { busy_timeout: Duration::from_millis(1), ..StoreOptions::new(database(&folder)) };
+    let store = open_with(&options, &Readiness::new());
+    assert!(matches!(store.put(marked(1)).await, Ok(Put::Stored { .. })));
+    let reader = other_program(&folder);
+    reader.execute_batch("BEGIN; SELECT COUNT(*) FROM predictions").unwrap();
+    assert_eq!(store.erase_user(MARKER.to_owned()).await, Ok(1));
+    let copy = crashed_copy(&folder);
+    assert_eq!(files_with(&copy, MARKER), ["predictions.db-wal"]);
+
+    let recovered = open(&copy);
+    // An answer of the writer: what it does first is done then.
+    put(&recovered, "later", "somebody else").await;
+    put(&recovered, "and-another", "somebody else").await;
+    assert_eq!(files_with(&copy, MARKER), Vec::<String>::new());
+    assert_eq!(ids(&recovered, "somebody else").await, ["and-another", "later"]);
 }
 
 #[tokio::test]
