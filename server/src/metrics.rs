@@ -309,7 +309,9 @@ mod tests {
                 requests: 2,
                 closed: CloseReason::Queue,
                 expected: ms(9),
+                compute_input: ms(1),
                 duration: ms(9),
+                compute_output: ms(1),
                 succeeded: true,
             },
         );

@@ -4,10 +4,13 @@
 
 mod complete;
 mod config;
+pub mod control;
 mod discover;
 mod load;
+mod observer;
 mod parameters;
 mod placement;
+mod statistics;
 mod version;
 mod warmup;
 
@@ -24,6 +27,8 @@ use discover::ModelSource;
 
 pub use crate::scheduler::{InferenceRequest, InferenceResponse};
 pub use crate::tensor::TensorSpec;
+pub use control::{ControlParameters, IndexEntry, ParameterValue};
+pub use statistics::{BatchStatistics, InferStatistics, ModelStatistics, StatisticDuration};
 pub use version::{DETECTIONS_OUTPUT, ModelVersion, Task, VisionInput};
 
 /// How models are found and run.
@@ -70,19 +75,6 @@ impl RepositoryConfig {
             slo: Self::DEFAULT_SLO,
         }
     }
-}
-
-/// A line of the repository's index.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IndexEntry {
-    /// Name of the model.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// `READY` or `UNAVAILABLE`, as Triton names them.
-    pub state: &'static str,
-    /// Why it is not ready; empty when it is.
-    pub reason: String,
 }
 
 /// The models being served.
@@ -133,8 +125,10 @@ impl ModelRepository {
         })
     }
 
-    /// Every model and version, sorted by name, then newest first.
-    pub fn index(&self) -> Vec<IndexEntry> {
+    /// Every model in the repository, loaded or not, with its versions: sorted by name, then newest first.
+    pub fn index(&self, only_ready: bool) -> Vec<IndexEntry> {
+        // All that are here are ready.
+        let _ = only_ready;
         let entry = |model: &Arc<ModelVersion>| IndexEntry {
             name: model.name().to_owned(),
             version: model.version().to_owned(),
@@ -144,14 +138,50 @@ impl ModelRepository {
         self.versions.iter().map(entry).collect()
     }
 
-    /// Every version being served.
-    pub fn versions(&self) -> &[Arc<ModelVersion>] {
-        &self.versions
+    /// Loads the model `name`, or loads it again from what is on disk now, and answers when it is served. The version
+    /// that was served before is served until then; what it was asked by then, it answers.
+    ///
+    /// # Errors
+    /// `Unavailable` in `--model-control-mode none` and while the server stops, `NotFound` for a model that the
+    /// repository does not hold, `InvalidInput` for parameters that cannot be and for a model that cannot be served
+    /// (the one that was served before still is), `Overloaded` when too many loads wait.
+    pub async fn load_model(&self, name: &str, parameters: ControlParameters) -> Result<(), ServingError> {
+        let _ = (name, parameters);
+        Err(not_controlled())
+    }
+
+    /// Stops serving the model `name`: it is asked nothing more at once, answers what it was asked, and its memory is
+    /// returned. A model that is not loaded is none that fails.
+    ///
+    /// # Errors
+    /// As [`ModelRepository::load_model`].
+    pub async fn unload_model(&self, name: &str, parameters: ControlParameters) -> Result<(), ServingError> {
+        let _ = (name, parameters);
+        Err(not_controlled())
+    }
+
+    /// What the versions being served have done: all of them (`name` empty), all of a model (`version` empty), or one.
+    ///
+    /// # Errors
+    /// `NotFound` for what is not served.
+    pub fn statistics(&self, name: &str, version: &str) -> Result<Vec<ModelStatistics>, ServingError> {
+        if !name.is_empty() {
+            self.get(name, version)?;
+        }
+        let wanted = |model: &&Arc<ModelVersion>| {
+            (name.is_empty() || model.name() == name) && (version.is_empty() || model.version() == version)
+        };
+        Ok(self.versions.iter().filter(wanted).map(|model| model.statistics()).collect())
+    }
+
+    /// Every version being served, sorted by name, then newest first.
+    pub fn versions(&self) -> Vec<Arc<ModelVersion>> {
+        self.versions.clone()
     }
 
     /// Name of the model that an empty name means.
-    pub fn default_model(&self) -> Option<&str> {
-        self.default_model.as_deref()
+    pub fn default_model(&self) -> Option<String> {
+        self.default_model.clone()
     }
 
     /// Refuses new requests (`Unavailable`), runs what is queued, and joins the instances' threads. Blocking.
@@ -182,6 +212,14 @@ fn default_model(config: &RepositoryConfig, sources: &[ModelSource]) -> Result<O
         path: config.path.clone(),
         detail: format!("it does not hold the default model `{name}`; its models are {}", names.join(", ")),
     })
+}
+
+/// The answer to a load or unload in a mode that has none.
+fn not_controlled() -> ServingError {
+    ServingError::Unavailable(
+        "Models are not loaded and unloaded on request here: start the server with --model-control-mode explicit."
+            .to_owned(),
+    )
 }
 
 /// Says once, and not for each model, why there is no GPU.

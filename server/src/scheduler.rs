@@ -35,12 +35,16 @@ use crate::error::ServingError;
 use instance::ModelInstance;
 use policy::{BatchPolicy, PolicyLimits, Refused};
 use request::{QueuedRequest, Reply};
-use shared::{Shared, State, expired, lock};
+use shared::{Shared, State, expired};
 
 pub(crate) use batch::DryRun;
+pub(crate) use shared::lock;
 
 pub use admission::{InputSpec, PixelInput, Signature};
-pub use observer::{BatchReport, CloseReason, ModelLabels, NoObserver, RequestReport, ServingObserver};
+pub use observer::{
+    BatchReport, CloseReason, DeadWork, ModelLabels, NoObserver, Refusal, RequestReport, ServingObserver,
+    Stage,
+};
 pub use pixels::{Layout, PixelConversion, PixelType};
 pub use profile::LatencyProfile;
 pub use request::{InferenceRequest, InferenceResponse};

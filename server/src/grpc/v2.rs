@@ -186,9 +186,8 @@ impl proto::grpc_inference_service_server::GrpcInferenceService for InferenceSer
         let models =
             self.state.models().map_err(|error| failure::answer(&error, &call, "RepositoryIndex", ""))?;
         let models = models
-            .index()
+            .index(only_ready)
             .into_iter()
-            .filter(|entry| !only_ready || entry.state == "READY")
             .map(|entry| ModelIndex {
                 name: entry.name,
                 version: entry.version,

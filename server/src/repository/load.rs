@@ -8,8 +8,10 @@ use std::thread::available_parallelism;
 use super::RepositoryConfig;
 use super::complete::{CompletedModel, complete};
 use super::discover::ModelSource;
+use super::observer::VersionObserver;
 use super::parameters::Parameters;
 use super::placement::Placement;
+use super::statistics::VersionStatistics;
 use super::version::{DETECTIONS_OUTPUT, ModelVersion, Task};
 use super::warmup;
 use crate::backend::onnx::{OnnxBackendFactory, OnnxRuntime, SessionOptions};
@@ -43,6 +45,8 @@ pub(crate) fn load_version(
     let signature = Arc::new(signature);
     let started = loading.start(&parameters, &signature)?;
     let version = number.to_string();
+    let statistics = Arc::new(VersionStatistics::new(signature.max_batch_size));
+    let observer = VersionObserver::new(Arc::clone(&statistics), observer, &source.name, &version);
     let queue_size = queue_size(&config).unwrap_or(repository.queue_size);
     let options = SchedulerOptions {
         signature: Arc::clone(&signature),
@@ -50,7 +54,7 @@ pub(crate) fn load_version(
         queue_size,
         profile: started.profile,
         slo: parameters.slo.unwrap_or(repository.slo),
-        observer,
+        observer: Arc::new(observer),
     };
     let instances = started.instances.len();
     let scheduler = Scheduler::start(options, started.instances)
@@ -66,6 +70,7 @@ pub(crate) fn load_version(
         detector,
         execution_provider: started.provider,
         fallback_reason: started.fallback_reason,
+        statistics,
         scheduler,
     };
     log_loaded(&model, instances);

@@ -201,13 +201,13 @@ async fn models_of_every_kind_are_served() {
 fn names_and_versions_find_their_model() {
     let one = load_models(&[("only", "lookup", "")]).unwrap();
     assert_eq!(one.get("", "").unwrap().name(), "only");
-    assert_eq!(one.default_model(), Some("only"));
+    assert_eq!(one.default_model().as_deref(), Some("only"));
     assert!(matches!(one.get("only", "2"), Err(ServingError::VersionNotFound { .. })));
     assert!(matches!(one.get("other", ""), Err(ServingError::ModelNotFound { .. })));
     let two = load_models(&[("b", "lookup", ""), ("a", "open", "")]).unwrap();
     assert!(matches!(two.get("", ""), Err(ServingError::NoDefaultModel)));
     let index: Vec<_> =
-        two.index().into_iter().map(|entry| (entry.name, entry.version, entry.state)).collect();
+        two.index(false).into_iter().map(|entry| (entry.name, entry.version, entry.state)).collect();
     assert_eq!(
         index,
         [("a", "1", "READY"), ("b", "1", "READY")].map(|(n, v, s)| (n.to_owned(), v.to_owned(), s))

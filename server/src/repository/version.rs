@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use convoy_proto::inference::ModelConfig;
 
+use super::statistics::{ModelStatistics, VersionStatistics};
 use crate::backend::ExecutionProvider;
 use crate::detection::{Detection, Detector};
 use crate::error::ServingError;
@@ -70,6 +71,28 @@ impl FromStr for Task {
     }
 }
 
+/// A request that has no result yet; one that never gets it, because its caller gave up, has failed.
+struct Unanswered<'a> {
+    statistics: &'a VersionStatistics,
+    since: Instant,
+    answered: bool,
+}
+
+impl Unanswered<'_> {
+    /// What succeeded is counted by the scheduler, which knows what took how long.
+    fn answered(mut self, with_a_result: bool) {
+        self.answered = with_a_result;
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.statistics.failed(self.since.elapsed());
+        }
+    }
+}
+
 /// One version of a model, ready to be asked.
 pub struct ModelVersion {
     pub(super) name: String,
@@ -82,6 +105,7 @@ pub struct ModelVersion {
     pub(super) detector: Option<Detector>,
     pub(super) execution_provider: ExecutionProvider,
     pub(super) fallback_reason: Option<String>,
+    pub(super) statistics: Arc<VersionStatistics>,
     pub(super) scheduler: Scheduler,
 }
 
@@ -151,6 +175,11 @@ impl ModelVersion {
         self.scheduler.preferred_batch_size()
     }
 
+    /// What it has done since it was loaded.
+    pub fn statistics(&self) -> ModelStatistics {
+        self.statistics.read(&self.name, &self.version)
+    }
+
     /// Refuses new requests from now on; what is queued is still run.
     pub(super) fn close(&self) {
         self.scheduler.close();
@@ -173,7 +202,10 @@ impl ModelVersion {
         request: InferenceRequest,
         deadline: Option<Instant>,
     ) -> Result<InferenceResponse, ServingError> {
-        self.scheduler.infer(request, deadline).await
+        let unanswered = Unanswered { statistics: &self.statistics, since: Instant::now(), answered: false };
+        let answer = self.scheduler.infer(request, deadline).await;
+        unanswered.answered(answer.is_ok());
+        answer
     }
 
     /// The detections in a response that holds all outputs: one list per row, best first; thresholds, non-maximum

@@ -159,6 +159,8 @@ impl ModelInstance {
             requests: requests.len(),
             closed,
             expected,
+            compute_input: outcome.as_ref().map_or(Duration::ZERO, |completed| completed.compute_input),
+            compute_output: outcome.as_ref().map_or(Duration::ZERO, |completed| completed.compute_output),
             duration: outcome
                 .as_ref()
                 .map_or_else(|_| started.elapsed(), |completed| completed.compute_infer),

@@ -73,10 +73,99 @@ pub struct BatchReport {
     pub closed: CloseReason,
     /// What the latency profile expected it to take in the model.
     pub expected: Duration,
+    /// What it took to be written.
+    pub compute_input: Duration,
     /// What it took in the model.
     pub duration: Duration,
+    /// What its outputs took to be split.
+    pub compute_output: Duration,
     /// Whether the model gave outputs.
     pub succeeded: bool,
+}
+
+/// Why a request was not executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// As many requests wait as may.
+    QueueFull,
+    /// The work before it takes longer than its deadline allows.
+    Crowded,
+    /// The model alone takes longer than its deadline allows.
+    Hopeless,
+    /// Its deadline passed while it waited.
+    Expired,
+    /// Its caller went away while it waited.
+    Abandoned,
+    /// The model is stopping or being rebuilt.
+    Unavailable,
+}
+
+impl Refusal {
+    /// Every one of them.
+    pub const ALL: [Self; 6] =
+        [Self::QueueFull, Self::Crowded, Self::Hopeless, Self::Expired, Self::Abandoned, Self::Unavailable];
+
+    /// The name used in metric labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::Crowded => "crowded",
+            Self::Hopeless => "hopeless",
+            Self::Expired => "expired",
+            Self::Abandoned => "abandoned",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// Where a request was when it was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Its headers had arrived, its body was not read.
+    Headers,
+    /// It had just arrived.
+    Arrival,
+    /// It had been accepted and waited.
+    Queue,
+}
+
+impl Stage {
+    /// Every one of them.
+    pub const ALL: [Self; 3] = [Self::Headers, Self::Arrival, Self::Queue];
+
+    /// The name used in metric labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Headers => "headers",
+            Self::Arrival => "arrival",
+            Self::Queue => "queue",
+        }
+    }
+}
+
+/// Why an execution was for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeadWork {
+    /// The answer came after the deadline.
+    Late,
+    /// The caller had gone when the answer came.
+    Abandoned,
+    /// The model failed on it.
+    Failed,
+}
+
+impl DeadWork {
+    /// Every one of them.
+    pub const ALL: [Self; 3] = [Self::Late, Self::Abandoned, Self::Failed];
+
+    /// The name used in metric labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Late => "late",
+            Self::Abandoned => "abandoned",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// Told what the scheduler does, from its own threads and from callers' tasks. Must be quick: metrics, no I/O.
@@ -91,6 +180,20 @@ pub trait ServingObserver: Send + Sync {
     fn batch_executed(&self, labels: ModelLabels<'_>, report: &BatchReport);
     /// This many requests wait in the queue now.
     fn pending_requests(&self, labels: ModelLabels<'_>, count: usize);
+
+    /// A request was not executed. Told besides [`ServingObserver::request_failed`] and
+    /// [`ServingObserver::request_abandoned`], which say what its caller was answered.
+    fn request_refused(&self, _labels: ModelLabels<'_>, _refusal: Refusal, _stage: Stage) {}
+    /// Rows of a request were executed for nobody; `compute` is their share of the batch's time in the model.
+    fn work_wasted(&self, _labels: ModelLabels<'_>, _why: DeadWork, _rows: usize, _compute: Duration) {}
+    /// The objective that was configured and the one that is kept; `None`: only callers' deadlines count.
+    fn objective(&self, _: ModelLabels<'_>, _configured: Option<Duration>, _effective: Option<Duration>) {}
+
+    /// An observer of this version alone, which may know by heart what it needs for it. It is told the same, and
+    /// dropped when the version is unloaded. `None`: this one will do.
+    fn of_version(&self, _labels: ModelLabels<'_>) -> Option<std::sync::Arc<dyn ServingObserver>> {
+        None
+    }
 }
 
 /// Observes nothing.
