@@ -1,7 +1,7 @@
 //! The REST face: health, readiness, and what the Open Inference Protocol answers about servers and models; and the
 //! metrics, on a port of their own.
 
-use crate::error::ServingError;
+use crate::error::{ServingError, readable};
 use crate::grpc::v2::{EXTENSIONS, SERVER_NAME, platform, served_versions, tensor_metadata};
 use crate::metrics;
 use crate::repository::{ModelVersion, TensorSpec};
@@ -124,12 +124,14 @@ fn find(state: &ServingState, named: &Named) -> Result<Arc<ModelVersion>, JsonEr
 /// The answer to `error`, logged.
 fn failed(error: &ServingError, named: &Named) -> JsonError {
     let code = error.code();
+    let (model, detail) = (readable(&named.model), error.to_string());
+    let detail = readable(&detail);
     if code.is_server_fault() {
-        tracing::warn!(model = named.model, code = code.as_str(), error = %error, "A request failed.");
+        tracing::warn!(model = &*model, code = code.as_str(), error = &*detail, "A request failed.");
     } else {
-        tracing::info!(model = named.model, code = code.as_str(), error = %error, "A request failed.");
+        tracing::info!(model = &*model, code = code.as_str(), error = &*detail, "A request failed.");
     }
-    JsonError::new(code, error.to_string()).with_retry_after(error.retry_after())
+    JsonError::new(code, detail).with_retry_after(error.retry_after())
 }
 
 /// The answer to a fault of ours: `what`, without a full stop; `error` is for the log.

@@ -2,7 +2,7 @@
 
 use super::MAX_MESSAGE_BYTES;
 use super::call::Call;
-use crate::error::ServingError;
+use crate::error::{ServingError, readable};
 use service_kit::ErrorCode;
 use tonic::Status;
 
@@ -12,15 +12,17 @@ use tonic::Status;
 /// load, of which there may be thousands a second, are for debugging: the metrics count them.
 pub(crate) fn answer(error: &ServingError, call: &Call, method: &'static str, model: &str) -> Status {
     let code = error.code();
+    let (model, detail) = (readable(model), error.to_string());
+    let detail = readable(&detail);
     macro_rules! log {
         ($level:ident) => {
             tracing::$level!(
                 request_id = call.request_id(),
                 traceparent = call.traceparent,
                 method,
-                model,
+                model = &*model,
                 code = code.as_str(),
-                error = %error,
+                error = &*detail,
                 "A request failed."
             )
         };
@@ -33,7 +35,7 @@ pub(crate) fn answer(error: &ServingError, call: &Call, method: &'static str, mo
             log!(info);
         }
     }
-    service_kit::status(code, public_message(error), error.retry_after())
+    service_kit::status(code, readable(&public_message(error)), error.retry_after())
 }
 
 /// The status, logged, of a message that tonic refused to read because of its length.

@@ -4,6 +4,7 @@
 //! never end, while a stopping server waits for every stream. Here the status is the [`Readiness`] itself, and when
 //! the server stops each Watch stream ends after it has said NOT_SERVING.
 
+use crate::error::readable;
 use service_kit::{Readiness, Shutdown};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -82,7 +83,7 @@ impl Health for HealthService {
         let service = request.into_inner().service;
         match self.status(&service) {
             ServingStatus::ServiceUnknown => {
-                Err(Status::not_found(format!("There is no service `{service}` here.")))
+                Err(Status::not_found(format!("There is no service `{}` here.", readable(&service))))
             }
             status => Ok(Response::new(HealthCheckResponse { status: status.into() })),
         }

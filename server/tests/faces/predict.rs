@@ -171,3 +171,19 @@ async fn a_failure_is_logged_once() {
         (Some("INFO"), Some("invalid_input"))
     );
 }
+
+#[tokio::test]
+async fn a_name_of_a_mebibyte_comes_back_cut_and_on_one_line() {
+    let model_name = format!("no\nsuch {}", "x".repeat(1 << 20));
+    let status =
+        refused(PredictionRequest { request_id: "endless name".to_owned(), model_name, ..request() }).await;
+    assert_eq!(status.code(), Code::NotFound, "{status}");
+    assert!(status.message().starts_with("There is no model `no\\nsuch xxx"), "{status}");
+    assert!(status.message().len() < 2048, "{} bytes", status.message().len());
+    let lines = logged("endless name");
+    assert_eq!(lines.len(), 1);
+    for field in ["model", "error"] {
+        let text = lines[0][field].as_str().unwrap();
+        assert!(text.len() < 2048 && !text.contains('\n'), "{field}: {} bytes", text.len());
+    }
+}
