@@ -2,7 +2,8 @@
 # Starts all three services, waits until they are ready, sends the sample photo through POST /predict and prints
 # what was found; then serves until Ctrl-C. ONCE=1: ends after the table. `make run` builds first and calls this.
 #
-# Every flag of `convoy up` works through its environment variable: `FEATURE_ADDR=127.0.0.1:6001 make run`.
+# Every flag of `convoy up` works through its environment variable: `FEATURE_ADDR=127.0.0.1:6001 make run`. The
+# services' log goes to RUN_LOG (.convoy/run.log).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,11 +13,11 @@ photo=tests/photos/double_decker_bus.jpg
 
 work=$(mktemp -d)
 ready=$work/ready.json
-mkdir -p .convoy
-log=.convoy/run.log
+log=${RUN_LOG:-.convoy/run.log}
+mkdir -p "$(dirname "$log")"
 pid=
 stop() {
-  trap - EXIT INT TERM
+  trap - EXIT INT TERM HUP
   if [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; then
     kill -TERM "$pid"
     wait "$pid" || true
@@ -26,19 +27,25 @@ stop() {
 trap stop EXIT
 trap 'stop; exit 130' INT
 trap 'stop; exit 143' TERM
+trap 'stop; exit 129' HUP
 
 echo "run: starting the three services (log: $log)"
 # In a process group of its own: Ctrl-C reaches this script, which then stops the services in order.
 setsid "$convoy" up --ready-file "$ready" >"$log" 2>&1 &
 pid=$!
+# convoy has ended by itself, which is a failure whatever it says.
+ended() {
+  local code=0
+  wait "$pid" || code=$?
+  pid=
+  echo "run: convoy ended $1 (exit code $code):" >&2
+  tail -20 "$log" >&2
+  [ "$code" -ne 0 ] || code=1
+  exit "$code"
+}
 # The end of the wait is the services' own: they become ready or they exit.
 until [ -s "$ready" ]; do
-  if ! kill -0 "$pid" 2>/dev/null; then
-    wait "$pid" && code=0 || code=$?
-    echo "run: convoy ended before it was ready (exit code $code):" >&2
-    tail -20 "$log" >&2
-    exit "$code"
-  fi
+  kill -0 "$pid" 2>/dev/null || ended "before it was ready"
   sleep 0.1
 done
 
@@ -58,4 +65,4 @@ END
 
 [ -z "${ONCE:-}" ] || exit 0
 echo "Ctrl-C stops it."
-wait "$pid"
+ended "by itself"

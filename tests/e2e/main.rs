@@ -28,5 +28,7 @@ mod feature_service;
 mod grpc;
 mod invariants;
 mod prediction;
+mod privacy;
 mod results_service;
+mod run_script;
 mod stopping;
