@@ -10,6 +10,8 @@
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+# The steps of `test` and `build` need each other's results, whatever -j says; Cargo itself uses all cores.
+.NOTPARALLEL:
 .PHONY: help setup setup-tests build run test fmt lint doc unit clean
 
 GUEST := preprocess-wasm/guest/Cargo.toml

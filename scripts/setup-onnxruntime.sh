@@ -53,6 +53,8 @@ python3 -m zipfile -e "$wheel" "$work/wheel"
 library=$(echo "$work"/wheel/onnxruntime/capi/libonnxruntime.so.*)
 [ -s "$library" ] || by_hand "the wheel holds no libonnxruntime.so."
 mkdir -p "$dest"
+# Gone while the rest is written: a run that is cut off is not taken for a complete one.
+rm -f "$dest/VERSION"
 install -m 644 "$library" "$dest/libonnxruntime.so"
 cp "$work/wheel/onnxruntime/LICENSE" "$work/wheel/onnxruntime/ThirdPartyNotices.txt" "$dest/"
 # Written last: its presence says that the rest is complete.
