@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::error::ServingError;
-use crate::tensor::{DataType, Tensor};
+use crate::tensor::{DataType, Shape, Tensor};
 
 /// One object found in an image.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,30 +92,39 @@ impl Detector {
                 boxes.name, boxes.shape, scores.name, scores.shape
             ))
         };
-        let ([.., count, 4], [.., score_count, classes]) = (&*boxes.shape, &*scores.shape) else {
+        let ([batch @ .., count, 4], [score_batch @ .., score_count, classes]) =
+            (&*boxes.shape, &*scores.shape)
+        else {
+            return Err(misfit());
+        };
+        if count != score_count || *classes < 1 {
+            return Err(misfit());
+        }
+        let rows = Shape::from(batch).element_count();
+        let Some(rows) = rows.filter(|_| rows == Shape::from(score_batch).element_count()) else {
             return Err(misfit());
         };
         let count = usize::try_from(*count).map_err(|_| misfit())?;
         let classes = usize::try_from(*classes).map_err(|_| misfit())?;
         let (boxes, scores) = (floats(boxes), floats(scores));
-        let rows =
-            |data: &[f32], row: usize| data.len().checked_div(row).filter(|rows| rows * row == data.len());
-        let (Some(box_rows), Some(score_rows)) = (rows(&boxes, count * 4), rows(&scores, count * classes))
-        else {
-            return Err(misfit());
-        };
-        if box_rows != score_rows || i64::try_from(count) != Ok(*score_count) {
+        let elements = |row: usize| rows.checked_mul(count)?.checked_mul(row);
+        if elements(4) != Some(boxes.len()) || elements(classes) != Some(scores.len()) {
             return Err(misfit());
         }
-        let rows = boxes.chunks_exact(count * 4).zip(scores.chunks_exact(count * classes));
-        Ok(rows.map(|(boxes, scores)| self.detect_row(boxes, scores, classes)).collect())
+        // Of a model that suppresses by itself, a row may have no boxes at all.
+        let row = |row: usize| {
+            let at = |size: usize| row * count * size..(row + 1) * count * size;
+            self.detect_row(&boxes[at(4)], &scores[at(classes)], classes)
+        };
+        Ok((0..rows).map(row).collect())
     }
 
     /// The detections of one row: `boxes` four numbers each, `scores` as many as there are `classes` for each box.
     ///
     /// Greedy non-maximum suppression for each class by itself, as in P. Felzenszwalb et al., "Object Detection with
     /// Discriminatively Trained Part-Based Models" (PAMI 2010), section 7.2, with the overlap of PASCAL VOC
-    /// (intersection over union). A box with a NaN, or empty once clamped to the tensor, is no detection.
+    /// (intersection over union). A box with a NaN, or empty once clamped to the tensor, is no detection; nor is one
+    /// of an infinite score, which JSON has no number for.
     pub fn detect_row(&self, boxes: &[f32], scores: &[f32], classes: usize) -> Vec<Detection> {
         let mut found = Vec::new();
         for (column, name) in &self.classes {
@@ -123,7 +132,7 @@ impl Detector {
             let mut candidates: Vec<(f32, [f32; 4])> = column
                 .zip(boxes.as_chunks::<4>().0)
                 // NaN is not at or over any threshold.
-                .filter(|&(&score, _)| score >= self.score_threshold)
+                .filter(|&(&score, _)| score.is_finite() && score >= self.score_threshold)
                 .filter_map(|(&score, &bbox)| Some((score, self.clamped(bbox)?)))
                 .collect();
             // Stable, so that equal scores keep the model's order and the same outputs give the same detections.

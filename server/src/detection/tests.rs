@@ -1,7 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::tensor::Shape;
 use proptest::prelude::*;
 
 fn detector(classes: usize) -> Detector {
@@ -72,7 +71,18 @@ fn nan_and_empty_boxes_are_no_detections() {
     let found = detector(1).detect_row(&boxes, &[0.9, 0.9, 0.9, 0.8], 1);
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].bbox, [0.0, 0.0, 1.0, 0.1]);
-    assert!(detector(1).detect_row(&[0.0, 0.0, 9.0, 9.0], &[f32::NAN], 1).is_empty());
+    for score in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        assert!(detector(1).detect_row(&[0.0, 0.0, 9.0, 9.0], &[score], 1).is_empty(), "{score}");
+    }
+}
+
+#[test]
+fn a_row_without_boxes_has_no_detections() {
+    for (batch, rows) in [(&[3][..], 3), (&[], 1)] {
+        let boxes = tensor("boxes", &[batch, &[0, 4]].concat(), &[]);
+        let scores = tensor("scores", &[batch, &[0, 2]].concat(), &[]);
+        assert_eq!(detector(2).detect(&[boxes, scores]).unwrap(), vec![vec![]; rows]);
+    }
 }
 
 #[test]
@@ -95,6 +105,8 @@ fn outputs_that_do_not_fit_together_are_an_error() {
         tensor("scores", &[1, 3, 1], &[0.0; 3]),
         tensor("scores", &[2, 2, 1], &[0.0; 4]),
         tensor("scores", &[], &[0.0]),
+        tensor("scores", &[1, 2, 0], &[]),
+        tensor("scores", &[1, 2, 1], &[0.0; 3]),
         tensor("other", &[1, 2, 1], &[0.0; 2]),
     ] {
         assert!(matches!(detector(1).detect(&[boxes.clone(), scores]), Err(ServingError::Internal(_))));
