@@ -132,6 +132,7 @@ async fn what_does_not_fit_the_model_is_an_invalid_argument() {
         with_shape(&[9, 300, 300, 3]),
         ModelInferRequest { inputs: vec![], raw_input_contents: vec![], ..fine.clone() },
         ModelInferRequest { outputs: wanting(&["no-such"]), ..fine.clone() },
+        ModelInferRequest { outputs: wanting(&["detections", "no-such"]), ..fine.clone() },
         ModelInferRequest { outputs: wanting(&["boxes", "boxes"]), ..fine.clone() },
         ModelInferRequest { id: "a\u{7}".to_owned(), ..fine.clone() },
         ModelInferRequest { parameters: [("user_id".to_owned(), text("a\nb"))].into(), ..fine.clone() },

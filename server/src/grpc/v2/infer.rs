@@ -40,16 +40,7 @@ pub(super) async fn infer(
     let mut response = model.infer(request, deadline).await?;
     let detections = if wanted.detections { Some(model.detections(&response)?) } else { None };
 
-    state.audit.write(&Prediction {
-        request_id: &id,
-        user_id,
-        model: model.name(),
-        version: model.version(),
-        detections: detections.as_ref().map(|rows| rows.iter().map(Vec::len).sum()),
-        queue: response.queue,
-        inference: response.inference,
-        traceparent: call.traceparent.as_deref(),
-    });
+    let found = detections.as_ref().map(|rows| rows.iter().map(Vec::len).sum());
     let detections = detections.as_deref().map(codec::detections_output).transpose()?;
     let mut answer = ModelInferResponse {
         model_name: model.name().to_owned(),
@@ -68,6 +59,16 @@ pub(super) async fn infer(
              outputs."
         )));
     }
+    state.audit.write(&Prediction {
+        request_id: &answer.id,
+        user_id,
+        model: model.name(),
+        version: model.version(),
+        detections: found,
+        queue: response.queue,
+        inference: response.inference,
+        traceparent: call.traceparent.as_deref(),
+    });
     Ok(answer)
 }
 
@@ -103,6 +104,12 @@ impl Wanted {
             }
         }
         let detections = model.task() == Task::Detection && seen.contains(DETECTIONS_OUTPUT);
+        // Without detections, the model checks the names itself: it is asked for just these.
+        let is_known =
+            |name: &str| name == DETECTIONS_OUTPUT || model.outputs().iter().any(|o| *o.name == *name);
+        if detections && let Some(unknown) = outputs.iter().find(|output| !is_known(&output.name)) {
+            return Err(invalid(format!("Model `{}` has no output `{}`.", model.name(), unknown.name)));
+        }
         Ok(Self { names: outputs.into_iter().map(|output| output.name).collect(), detections })
     }
 
