@@ -6,6 +6,7 @@ use crate::grpc::v2::{EXTENSIONS, SERVER_NAME, platform, served_versions, tensor
 use crate::metrics;
 use crate::repository::{ModelVersion, TensorSpec};
 use crate::state::ServingState;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -86,8 +87,9 @@ async fn server_ready(State(state): State<Arc<ServingState>>) -> Result<StatusCo
 
 async fn model_metadata(
     State(state): State<Arc<ServingState>>,
-    Path(named): Path<Named>,
+    named: Result<Path<Named>, PathRejection>,
 ) -> Result<Json<Value>, JsonError> {
+    let Path(named) = named?;
     let model = find(&state, &named)?;
     let versions = served_versions(&state, model.name()).map_err(|error| failed(&error, &named))?;
     Ok(Json(json!({
@@ -101,16 +103,18 @@ async fn model_metadata(
 
 async fn model_ready(
     State(state): State<Arc<ServingState>>,
-    Path(named): Path<Named>,
+    named: Result<Path<Named>, PathRejection>,
 ) -> Result<Json<Value>, JsonError> {
+    let Path(named) = named?;
     let model = find(&state, &named)?;
     Ok(Json(json!({"name": model.name(), "ready": true})))
 }
 
 async fn model_config(
     State(state): State<Arc<ServingState>>,
-    Path(named): Path<Named>,
+    named: Result<Path<Named>, PathRejection>,
 ) -> Result<Json<Value>, JsonError> {
+    let Path(named) = named?;
     let model = find(&state, &named)?;
     let json = config_json(model.config())
         .map_err(|error| internal("The configuration cannot be written as JSON", &error))?;

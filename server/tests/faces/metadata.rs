@@ -116,6 +116,10 @@ async fn rest_describes_server_and_model() {
     }
     let (status, error) = get("/v2/models/vehicle-detector/versions/7").await;
     assert_eq!((status, error["code"].as_str()), (404, Some("not_found")));
+    for path in ["/v2/models/%ff", "/v2/models/%ff/ready", "/v2/models/%ff/config"] {
+        let (status, error) = get(path).await;
+        assert_eq!((status, error["code"].as_str()), (400, Some("invalid_input")), "{path}");
+    }
     let (status, error) = get("/v3").await;
     assert_eq!((status, error["code"].as_str()), (404, Some("not_found")));
 }
