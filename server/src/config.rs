@@ -149,8 +149,8 @@ pub enum ConfigError {
         "The audit key is shorter than 16 bytes: set --audit-key (AUDIT_KEY) to a longer secret, or leave it out."
     )]
     ShortAuditKey,
-    /// Two faces on one port.
-    #[error("Two of --grpc-addr, --http-addr and --metrics-addr are {0}: give each a port of its own.")]
+    /// Two faces on one port of one interface, or of one and all.
+    #[error("Two of --grpc-addr, --http-addr and --metrics-addr listen on {0}: give each a port of its own.")]
     SameAddress(SocketAddr),
     /// A number or duration outside its range.
     #[error("{flag} ({variable}) is {value}, but must be {expected}.")]
@@ -198,7 +198,7 @@ impl Config {
         self.validate_limits()?;
         let addresses = [self.grpc_addr, self.http_addr, self.metrics_addr];
         for (i, address) in addresses.iter().enumerate() {
-            if address.port() != 0 && addresses[..i].contains(address) {
+            if addresses[..i].iter().any(|other| collide(*other, *address)) {
                 return Err(ConfigError::SameAddress(*address));
             }
         }
@@ -237,6 +237,14 @@ impl Config {
             ..RepositoryConfig::new(&self.model_path)
         }
     }
+}
+
+/// Whether only one of two addresses can be bound.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let all = |address: SocketAddr, other: SocketAddr| {
+        address.ip().is_unspecified() && address.is_ipv4() == other.is_ipv4()
+    };
+    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || all(a, b) || all(b, a))
 }
 
 fn any_interface(port: u16) -> SocketAddr {

@@ -90,8 +90,8 @@ pub enum RunError {
 /// Serves on `listeners` until `shutdown` stops.
 ///
 /// The ports answer at once; `readiness` is held until the models are loaded, and for good from when `shutdown`
-/// drains or loading has failed. When it stops, nothing new is accepted, what is open is answered, the models run what is queued, and
-/// their threads are joined.
+/// drains or loading has failed. When it stops, nothing new is accepted, what is open is answered, the models run what
+/// is queued, and their threads are joined.
 ///
 /// # Errors
 /// When the models cannot be loaded or a port fails.

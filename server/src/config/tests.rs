@@ -44,6 +44,11 @@ fn what_cannot_work_is_said_in_a_sentence() {
 
     let same = parse(&["--http-addr=127.0.0.1:8002", "--metrics-addr=127.0.0.1:8002"]);
     assert_eq!(same.validate(), Err(ConfigError::SameAddress("127.0.0.1:8002".parse().unwrap())));
+    // One interface, and all of them.
+    let same = parse(&["--grpc-addr=127.0.0.1:8000"]);
+    assert_eq!(same.validate(), Err(ConfigError::SameAddress("0.0.0.0:8000".parse().unwrap())));
+    let other = parse(&["--grpc-addr=127.0.0.1:9000", "--http-addr=127.0.0.2:9000"]);
+    assert_eq!(other.validate(), Ok(()));
     assert_eq!(parse(&["--audit-key=short"]).validate(), Err(ConfigError::ShortAuditKey));
     assert_eq!(parse(&["--default-model="]).validate(), Err(ConfigError::EmptyDefaultModel));
     let library = parse(&["--onnxruntime-lib=/no/such/file.so"]);
