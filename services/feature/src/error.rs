@@ -6,7 +6,7 @@ use http::StatusCode;
 use sandbox::SandboxError;
 use service_kit::base64_text::Base64Error;
 use service_kit::identifier::IdentifierError;
-use service_kit::{ErrorCode, JsonError};
+use service_kit::{ErrorCode, JsonError, readable};
 use std::time::Duration;
 
 /// Why a request was not answered with what it asked for. Each text is a sentence for the client, but for
@@ -239,18 +239,20 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let Self { error, request_id } = self;
         let code = error.code();
+        let text = error.to_string();
+        let text = readable(&text);
         // A trap is answered as the sender's fault, but an operator wants to know that the decoder failed.
         let trapped = matches!(error, Error::Sandbox(SandboxError::Trapped { .. }));
         if code.is_server_fault() || trapped {
-            tracing::warn!(request_id, %code, %error, "request failed");
+            tracing::warn!(request_id, %code, error = %text, "request failed");
         } else {
-            tracing::info!(request_id, %code, %error, "request refused");
+            tracing::info!(request_id, %code, error = %text, "request refused");
         }
         let message = match code {
             ErrorCode::Internal => {
                 "feature-service could not serve this request; its log says why.".to_owned()
             }
-            _ => error.to_string(),
+            _ => text.into_owned(),
         };
         let mut answer = JsonError::new(code, message).with_retry_after(error.retry_after());
         if let Some(status) = error.status() {

@@ -1,6 +1,6 @@
 //! The body of every failed REST answer: `{"error": "<sentence>", "code": "<snake_case>", "request_id": "<id or null>"}`.
 
-use crate::ErrorCode;
+use crate::{ErrorCode, readable};
 use axum::Json;
 use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection};
 use axum::response::{IntoResponse, Response};
@@ -30,9 +30,9 @@ pub struct ErrorBody {
 }
 
 impl JsonError {
-    /// An answer with `code`'s own status.
+    /// An answer with `code`'s own status. Of a very long `message`, with words of the caller's, the beginning is sent.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        let message = message.into();
+        let message = readable(&message.into()).into_owned();
         Self { code, status: code.http_status(), message, request_id: None, retry_after: None }
     }
 

@@ -6,6 +6,7 @@
 //! | [`json_error`] | [`JsonError`]: the body of every failed REST answer |
 //! | [`identifier`] | the rule for request and user ids |
 //! | [`base64_text`] | base64 as clients really send it: white space skipped, padding optional |
+//! | [`readable`](mod@readable) | texts with callers' words, short and on one line |
 //! | [`readiness`] | [`Readiness`]: a latch that each part holds until it can do its work |
 //! | [`shutdown`] | [`Shutdown`]: draining, then stopping |
 //! | [`listening`] | [`Listening`]: a listener that closes without losing a connection |
@@ -21,6 +22,7 @@ pub mod http_server;
 pub mod identifier;
 pub mod json_error;
 pub mod listening;
+pub mod readable;
 pub mod readiness;
 pub mod shutdown;
 pub mod telemetry;
@@ -34,5 +36,6 @@ pub use error::ErrorCode;
 pub use grpc_status::{code_of_status, status};
 pub use json_error::JsonError;
 pub use listening::Listening;
+pub use readable::readable;
 pub use readiness::{Hold, Readiness};
 pub use shutdown::Shutdown;

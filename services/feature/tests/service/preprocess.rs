@@ -120,6 +120,14 @@ async fn bad_requests_are_refused_with_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn what_is_refused_does_not_come_back_whole() {
+    let rig = Rig::new().await;
+    let answer = rig.send(json_request("/preprocess", &json!({"width": "w".repeat(1 << 20)}))).await;
+    answer.assert_error(400, "invalid_input", "width: invalid type: string \"www");
+    assert!(answer.body["error"].as_str().unwrap().len() < 2_000);
+}
+
+#[tokio::test]
 async fn failures_name_the_request() {
     let rig = Rig::new().await;
     for body in [
