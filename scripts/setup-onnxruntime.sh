@@ -11,6 +11,7 @@ set -euo pipefail
 version=1.32.0
 root=$(cd "$(dirname "$0")/.." && pwd)
 dest=${1:-$root/.convoy/onnxruntime}
+shown=${dest#"$root"/}
 
 case "$(uname -s)-$(uname -m)" in
   Linux-x86_64)
@@ -26,7 +27,7 @@ case "$(uname -s)-$(uname -m)" in
 esac
 
 if [ "$(cat "$dest/VERSION" 2>/dev/null)" = "$version $sha256" ] && [ -s "$dest/libonnxruntime.so" ]; then
-  echo "onnxruntime: $version is in $dest"
+  echo "onnxruntime: $version is in $shown"
   exit 0
 fi
 
@@ -59,4 +60,4 @@ install -m 644 "$library" "$dest/libonnxruntime.so"
 cp "$work/wheel/onnxruntime/LICENSE" "$work/wheel/onnxruntime/ThirdPartyNotices.txt" "$dest/"
 # Written last: its presence says that the rest is complete.
 echo "$version $sha256" >"$dest/VERSION"
-echo "onnxruntime: $version is in $dest"
+echo "onnxruntime: $version is in $shown"

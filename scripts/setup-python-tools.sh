@@ -10,6 +10,7 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 requirements=$root/tests/python/requirements.txt
 dest=${1:-$root/.convoy/python}
+shown=${dest#"$root"/}
 
 by_hand() {
   echo "setup-python-tools: $1" >&2
@@ -26,7 +27,7 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || by_hand "Python
 python=$(python3 -c 'import sys, sysconfig; print(sys.implementation.cache_tag, sysconfig.get_platform())')
 stamp="$python $(sha256sum <"$requirements" | cut -d' ' -f1)"
 if [ "$(cat "$dest/VERSION" 2>/dev/null)" = "$stamp" ]; then
-  echo "python tools: in $dest"
+  echo "python tools: in $shown"
   exit 0
 fi
 
@@ -42,4 +43,4 @@ echo "$stamp" >"$work/VERSION"
 rm -rf "$dest"
 mv "$work" "$dest"
 chmod 755 "$dest"
-echo "python tools: in $dest"
+echo "python tools: in $shown"
