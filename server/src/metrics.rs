@@ -305,6 +305,7 @@ mod tests {
         metrics.batch_executed(
             LABELS,
             &BatchReport {
+                lane: crate::scheduler::Lane::Narrow,
                 rows: 4,
                 requests: 2,
                 closed: CloseReason::Queue,

@@ -33,7 +33,7 @@ use tracing::Span;
 use crate::backend::{Backend, BackendFactory};
 use crate::error::ServingError;
 use instance::ModelInstance;
-use policy::{BatchPolicy, PolicyLimits, Refused};
+use policy::{BatchPolicy, Refused};
 use request::{QueuedRequest, Reply};
 use shared::{Shared, State, expired};
 
@@ -46,7 +46,8 @@ pub use observer::{
     Stage,
 };
 pub use pixels::{Layout, PixelConversion, PixelType};
-pub use profile::LatencyProfile;
+pub use policy::{Lane, PolicyLimits, QueuePolicy};
+pub use profile::{LatencyProfile, Profiles};
 pub use request::{InferenceRequest, InferenceResponse};
 
 /// The queue of one model version and the instances that serve it.
@@ -69,12 +70,10 @@ pub struct SchedulerOptions {
     pub signature: Arc<Signature>,
     /// Version of the model, for labels and logs.
     pub version: String,
-    /// Requests that may wait.
-    pub queue_size: usize,
+    /// What the policy keeps to; its lanes are the instances given to [`Scheduler::start`].
+    pub limits: PolicyLimits,
     /// How long batches take.
-    pub profile: LatencyProfile,
-    /// The latency objective, counted from the entry into the queue. `None`: only callers' deadlines count.
-    pub slo: Option<Duration>,
+    pub profiles: Profiles,
     /// Who is told.
     pub observer: Arc<dyn ServingObserver>,
 }
@@ -85,13 +84,13 @@ impl Scheduler {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(options: SchedulerOptions, instances: Vec<InstanceParts>) -> std::io::Result<Self> {
-        let SchedulerOptions { signature, version, queue_size, profile, slo: _, observer } = options;
+        let SchedulerOptions { signature, version, limits, profiles, observer } = options;
         let limits = PolicyLimits {
             max_batch_size: signature.max_batch_size.max(1),
-            queue_size,
-            instances: instances.len(),
+            lanes: instances.len(),
+            ..limits
         };
-        let state = State { policy: BatchPolicy::new(limits, profile), stopping: false, broken: 0 };
+        let state = State { policy: BatchPolicy::new(limits, profiles), stopping: false, broken: 0 };
         let shared = Arc::new(Shared {
             signature,
             version,
@@ -138,8 +137,21 @@ impl Scheduler {
     }
 
     /// What is known about how long batches take.
-    pub fn profile(&self) -> LatencyProfile {
-        lock(&self.shared.state).policy.profile().clone()
+    pub fn profiles(&self) -> Profiles {
+        lock(&self.shared.state).policy.profiles().clone()
+    }
+
+    /// The latency objective that requests are held to, if any.
+    pub fn objective(&self) -> Option<Duration> {
+        lock(&self.shared.state).policy.objective()
+    }
+
+    /// Why a request of so many rows with this deadline of its caller's would be refused now, if so: for when only
+    /// its headers are known.
+    pub fn would_refuse(&self, rows: usize, deadline: Option<Instant>) -> Option<ServingError> {
+        let deadline = deadline.map(|deadline| deadline.saturating_duration_since(self.shared.epoch));
+        let refusal = lock(&self.shared.state).policy.would_refuse(self.shared.now(), rows, deadline);
+        refusal.map(|reason| self.shared.refused(reason))
     }
 
     /// Rows that are worth running at once.
@@ -173,19 +185,15 @@ impl Scheduler {
         deadline: Option<Instant>,
     ) -> Result<oneshot::Receiver<Reply>, ServingError> {
         let shared = &self.shared;
+        let priority = request.priority;
         let request = shared.signature.prepare(request)?;
         let (reply, answer) = oneshot::channel();
         let enqueued_at = Instant::now();
         if deadline.is_some_and(|deadline| deadline <= enqueued_at) {
             return Err(expired());
         }
-        let job = QueuedRequest {
-            request,
-            reply,
-            enqueued_at,
-            deadline: deadline.map(|deadline| deadline.saturating_duration_since(shared.epoch)),
-            span: Span::current(),
-        };
+        let own = deadline.map(|deadline| deadline.saturating_duration_since(shared.epoch));
+        let span = Span::current();
         let mut state = lock(&shared.state);
         if state.stopping {
             return Err(ServingError::Unavailable(format!(
@@ -196,8 +204,12 @@ impl Scheduler {
         if state.broken == shared.instances {
             return Err(shared.being_rebuilt());
         }
-        let swept = if state.policy.is_full() { state.policy.sweep(shared.now()) } else { Vec::new() };
-        let submitted = state.policy.submit(job);
+        let now = shared.now();
+        let deadline = state.policy.deadline(now, own);
+        let has_own_deadline = own.is_some();
+        let job = QueuedRequest { request, reply, enqueued_at, deadline, has_own_deadline, priority, span };
+        let swept = if state.policy.is_full() { state.policy.sweep(now) } else { Vec::new() };
+        let submitted = state.policy.submit(now, job);
         let pending = state.policy.len();
         drop(state);
         for dropped in swept {
@@ -209,10 +221,7 @@ impl Scheduler {
                 shared.wake.notify_one();
                 Ok(answer)
             }
-            Err(Refused { retry_after, .. }) => Err(ServingError::Overloaded {
-                detail: format!("The queue of model `{}` is full", shared.signature.model),
-                retry_after,
-            }),
+            Err(Refused { reason, .. }) => Err(shared.refused(reason)),
         }
     }
 }

@@ -40,8 +40,12 @@ impl ModelServing {
         let image = image(request.image_data, request.image).await?;
 
         let (input, placement) = self.decode(&model, image, call).await?;
-        let request_for_model =
-            InferenceRequest { id: request_id.clone(), inputs: vec![input], outputs: Vec::new() };
+        let request_for_model = InferenceRequest {
+            id: request_id.clone(),
+            inputs: vec![input],
+            outputs: Vec::new(),
+            priority: 0,
+        };
         let response = model.infer(request_for_model, call.deadline).await?;
         let detections = detections_of_only_row(&model, &response)?;
 

@@ -19,7 +19,8 @@ use crate::backend::{Backend, BackendFactory, Device, ExecutionProvider};
 use crate::detection::Detector;
 use crate::error::LoadError;
 use crate::scheduler::{
-    InstanceParts, LatencyProfile, Scheduler, SchedulerOptions, ServingObserver, Signature,
+    InstanceParts, LatencyProfile, PolicyLimits, QueuePolicy, Scheduler, SchedulerOptions, ServingObserver,
+    Signature,
 };
 use crate::tensor::DataType;
 
@@ -51,9 +52,8 @@ pub(crate) fn load_version(
     let options = SchedulerOptions {
         signature: Arc::clone(&signature),
         version: version.clone(),
-        queue_size,
-        profile: started.profile,
-        slo: parameters.slo.unwrap_or(repository.slo),
+        limits: limits(&signature, queue_size, parameters.slo.unwrap_or(repository.slo)),
+        profiles: started.profile.into(),
         observer: Arc::new(observer),
     };
     let instances = started.instances.len();
@@ -88,6 +88,11 @@ fn log_loaded(model: &ModelVersion, instances: usize) {
         max_batch_size = model.max_batch_size(), preferred_batch_size = model.preferred_batch_size(),
         duration_ms_by_rows = durations.join(", "), "Model loaded"
     );
+}
+
+fn limits(signature: &Signature, queue_size: usize, slo: Option<std::time::Duration>) -> PolicyLimits {
+    let default_queue_policy = QueuePolicy { max_queue_size: Some(queue_size), timeout: None };
+    PolicyLimits { slo, default_queue_policy, ..PolicyLimits::new(signature.max_batch_size, 1) }
 }
 
 /// `default_queue_policy { max_queue_size }`, with Triton's meaning: 0 is no limit of its own.

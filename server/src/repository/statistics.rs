@@ -162,6 +162,7 @@ mod tests {
         let statistics = VersionStatistics::new(8);
         let ms = Duration::from_millis;
         let batch = BatchReport {
+            lane: crate::scheduler::Lane::Narrow,
             rows: 3,
             requests: 2,
             closed: CloseReason::Queue,

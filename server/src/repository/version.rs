@@ -167,7 +167,7 @@ impl ModelVersion {
 
     /// How long batches take, by their size.
     pub fn profile(&self) -> LatencyProfile {
-        self.scheduler.profile()
+        self.scheduler.profiles().narrow
     }
 
     /// Rows that are worth running at once on this device.

@@ -51,7 +51,7 @@ impl Signature {
     /// # Errors
     /// `InvalidInput` with a sentence that names what does not fit.
     pub(crate) fn prepare(&self, request: InferenceRequest) -> Result<PreparedRequest, ServingError> {
-        let InferenceRequest { id, inputs: mut given, outputs } = request;
+        let InferenceRequest { id, inputs: mut given, outputs, .. } = request;
         let mut rows = None;
         let mut inputs = Vec::with_capacity(self.inputs.len());
         for spec in &self.inputs {

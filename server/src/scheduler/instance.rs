@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::{BatchBuffer, split};
 use super::observer::{BatchReport, CloseReason, RequestReport};
-use super::policy::{ClosedBatch, Dropped, over};
+use super::policy::{ClosedBatch, Dropped, Lane, over};
 use super::request::{InferenceResponse, PreparedRequest, QueuedRequest};
 use super::shared::Shared;
 use crate::backend::{Backend, BackendError, BackendFactory};
@@ -85,10 +85,10 @@ impl ModelInstance {
 
     /// Runs a batch and answers its requests. Gives whether the instance can go on.
     fn execute(&mut self, batch: ClosedBatch<QueuedRequest>) -> bool {
-        let ClosedBatch { jobs, rows, closed, expected } = batch;
+        let ClosedBatch { lane, jobs, rows, closed, expected } = batch;
         let taken_at = Instant::now();
-        let outcome = self.attempt(&jobs, closed, expected);
-        self.shared.batch_ended(rows, outcome.as_ref().ok().map(|completed| completed.compute_infer));
+        let outcome = self.attempt(&jobs, lane, closed, expected);
+        self.shared.batch_ended(lane, rows, outcome.as_ref().ok().map(|completed| completed.compute_infer));
         match outcome {
             Ok(completed) => self.answer(jobs, taken_at, completed),
             Err(Failure::Backend(error)) if jobs.len() == 1 => self.answer_failed(jobs, &error),
@@ -118,7 +118,7 @@ impl ModelInstance {
             }
             let taken_at = Instant::now();
             let expected = self.shared.expected(job.request.rows);
-            match self.attempt(std::slice::from_ref(&job), CloseReason::Retry, expected) {
+            match self.attempt(std::slice::from_ref(&job), Lane::Narrow, CloseReason::Retry, expected) {
                 Ok(completed) => self.answer(vec![job], taken_at, completed),
                 Err(Failure::Backend(error)) => self.answer_failed(vec![job], &error),
                 Err(Failure::Panic(message)) => able = self.answer_panicked(vec![job], &message),
@@ -131,6 +131,7 @@ impl ModelInstance {
     fn attempt(
         &mut self,
         jobs: &[QueuedRequest],
+        lane: Lane,
         closed: CloseReason,
         expected: Duration,
     ) -> Result<Completed, Failure> {
@@ -157,6 +158,7 @@ impl ModelInstance {
         let report = BatchReport {
             rows: requests.iter().map(|request| request.rows).sum(),
             requests: requests.len(),
+            lane,
             closed,
             expected,
             compute_input: outcome.as_ref().map_or(Duration::ZERO, |completed| completed.compute_input),
@@ -168,7 +170,7 @@ impl ModelInstance {
         };
         tracing::debug!(
             model = %self.shared.signature.model, version = %self.shared.version, rows = report.rows,
-            requests = report.requests, closed = %report.closed, succeeded = report.succeeded,
+            requests = report.requests, lane = %report.lane, closed = %report.closed, succeeded = report.succeeded,
             expected_ms = report.expected.as_secs_f64() * 1e3, duration_ms = report.duration.as_secs_f64() * 1e3,
             "Batch executed"
         );

@@ -1,40 +1,12 @@
 //! What the scheduler tells of itself, for metrics.
 
-use std::fmt;
 use std::time::Duration;
 
 use service_kit::ErrorCode;
 
-/// Why a batch was closed when it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CloseReason {
-    /// It holds as many rows as are worth running at once.
-    Full,
-    /// It holds all that was queued and fits together.
-    Queue,
-    /// The server is stopping and runs what is left.
-    Drain,
-    /// A request of a failed batch, run alone.
-    Retry,
-}
+use super::policy::Lane;
 
-impl CloseReason {
-    /// The name used in log fields and metric labels.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Queue => "queue",
-            Self::Drain => "drain",
-            Self::Retry => "retry",
-        }
-    }
-}
-
-impl fmt::Display for CloseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
+pub use super::policy::CloseReason;
 
 /// Which model and version something happened to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +41,8 @@ pub struct BatchReport {
     pub rows: usize,
     /// Requests in it.
     pub requests: usize,
+    /// What it ran on.
+    pub lane: Lane,
     /// Why it was closed.
     pub closed: CloseReason,
     /// What the latency profile expected it to take in the model.

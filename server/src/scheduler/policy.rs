@@ -10,11 +10,16 @@
 //!   lets batches shrink to one just when they must be full.
 //! * Plans are made with the 99 % quantile of the [`LatencyProfile`], not with its mean.
 
+mod limits;
+mod outcome;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::observer::CloseReason;
-use super::profile::LatencyProfile;
+use super::profile::Profiles;
+
+pub use limits::{PolicyLimits, QueuePolicy};
+pub use outcome::{CloseReason, ClosedBatch, Dispatch, DropReason, Dropped, Lane, Refusal, Refused};
 
 /// Time kept free for what surrounds a batch: writing it, splitting it, waking the callers.
 const GUARD: Duration = Duration::from_micros(500);
@@ -26,82 +31,16 @@ const PROBE_AFTER: Duration = Duration::from_secs(1);
 pub trait Job {
     /// Rows it adds to a batch, at least 1.
     fn rows(&self) -> usize;
-    /// When its answer is worth nothing any more.
+    /// When its answer is worth nothing any more: the earlier of the caller's own deadline and the objective.
     fn deadline(&self) -> Option<Duration>;
+    /// Whether the caller gave a deadline, or the objective alone makes it.
+    fn has_own_deadline(&self) -> bool;
+    /// 1 is the first to run; 0 is the model's default.
+    fn priority(&self) -> u32;
     /// Whether its caller has gone.
     fn is_abandoned(&self) -> bool;
     /// Whether both can be rows of one batch.
     fn batches_with(&self, other: &Self) -> bool;
-}
-
-/// Limits of a [`BatchPolicy`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PolicyLimits {
-    /// Rows of a batch at most.
-    pub max_batch_size: usize,
-    /// Requests that may wait.
-    pub queue_size: usize,
-    /// Instances that run batches side by side.
-    pub instances: usize,
-}
-
-/// Why a request was taken out of the queue without being run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DropReason {
-    /// Its caller has gone.
-    Abandoned,
-    /// Its deadline has passed.
-    Expired,
-    /// Its deadline cannot be met, and there is other work: try again when it is done.
-    Crowded {
-        /// When that is likely.
-        retry_after: Duration,
-    },
-    /// Its deadline is too short for this model, even on an idle device.
-    Hopeless {
-        /// What the model is expected to need.
-        needs: Duration,
-    },
-}
-
-/// A request taken out of the queue without being run.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Dropped<J> {
-    /// The request.
-    pub job: J,
-    /// Why.
-    pub reason: DropReason,
-}
-
-/// Requests to run together.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ClosedBatch<J> {
-    /// The requests, in the order of their rows.
-    pub jobs: Vec<J>,
-    /// Rows of all of them.
-    pub rows: usize,
-    /// Why it was closed.
-    pub closed: CloseReason,
-    /// How long it is expected to take.
-    pub expected: Duration,
-}
-
-/// What to do now that an instance is free.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Dispatch<J> {
-    /// To be answered without being run.
-    pub dropped: Vec<Dropped<J>>,
-    /// To be run.
-    pub batch: Option<ClosedBatch<J>>,
-}
-
-/// A request that found the queue full.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Refused<J> {
-    /// The request.
-    pub job: J,
-    /// When there is likely to be room.
-    pub retry_after: Duration,
 }
 
 /// The queue of one model version, and the decisions about it.
@@ -109,7 +48,7 @@ pub struct Refused<J> {
 pub struct BatchPolicy<J> {
     limits: PolicyLimits,
     preferred: usize,
-    profile: LatencyProfile,
+    profiles: Profiles,
     /// By deadline, then by arrival. Requests without a deadline come last.
     queue: VecDeque<J>,
     running: usize,
@@ -118,13 +57,13 @@ pub struct BatchPolicy<J> {
 }
 
 impl<J: Job> BatchPolicy<J> {
-    /// An empty queue for a device with this profile.
-    pub fn new(limits: PolicyLimits, profile: LatencyProfile) -> Self {
-        let preferred = profile.preferred_batch_size(limits.max_batch_size);
+    /// An empty queue for a device with these profiles.
+    pub fn new(limits: PolicyLimits, profiles: Profiles) -> Self {
+        let preferred = profiles.narrow.preferred_batch_size(limits.max_batch_size);
         Self {
             limits,
             preferred,
-            profile,
+            profiles,
             queue: VecDeque::new(),
             running: 0,
             last_activity: Duration::ZERO,
@@ -136,14 +75,33 @@ impl<J: Job> BatchPolicy<J> {
     ///
     /// # Errors
     /// A full queue is an answer, not a wait.
-    pub fn submit(&mut self, job: J) -> Result<(), Refused<J>> {
-        if self.queue.len() >= self.limits.queue_size {
-            return Err(Refused { job, retry_after: self.backlog() });
+    pub fn submit(&mut self, now: Duration, job: J) -> Result<(), Refused<J>> {
+        if let Some(reason) = self.would_refuse(now, job.rows(), job.deadline()) {
+            return Err(Refused { job, reason });
         }
         let deadline = job.deadline().unwrap_or(Duration::MAX);
         let at = self.queue.partition_point(|other| other.deadline().unwrap_or(Duration::MAX) <= deadline);
         self.queue.insert(at, job);
         Ok(())
+    }
+
+    /// Whether a request of so many rows with this deadline of its caller's would be refused now, and why: for when
+    /// only its headers are known.
+    pub fn would_refuse(&self, _now: Duration, _rows: usize, _deadline: Option<Duration>) -> Option<Refusal> {
+        let retry_after = self.backlog();
+        self.is_full().then_some(Refusal::QueueFull { retry_after })
+    }
+
+    /// The latency objective that requests are held to: the configured one, or twice what a single row needs when
+    /// that is more.
+    pub fn objective(&self) -> Option<Duration> {
+        self.limits.slo
+    }
+
+    /// When the answer to a request that arrives `now` is worth nothing any more: `own` is its caller's deadline.
+    pub fn deadline(&self, now: Duration, own: Option<Duration>) -> Option<Duration> {
+        let objective = self.objective().map(|objective| now + objective);
+        own.into_iter().chain(objective).min()
     }
 
     /// Takes out whoever need not be run: to make room in a full queue before anyone is refused.
@@ -172,28 +130,38 @@ impl<J: Job> BatchPolicy<J> {
             let (members, rows, full) = self.members(now);
             let lone = self.queue.len() == 1;
             let in_time = |duration: Duration| deadline.is_none_or(|deadline| now + duration <= deadline);
-            if in_time(self.profile.q99(rows) + GUARD) || (lone && in_time(self.profile.expected(rows))) {
-                return Dispatch { dropped, batch: Some(self.close(&members, rows, full, now)) };
+            if in_time(self.profiles.narrow.q99(rows) + GUARD)
+                || (lone && in_time(self.profiles.narrow.expected(rows)))
+            {
+                return Dispatch {
+                    dropped,
+                    batch: Some(self.close(&members, rows, full, now)),
+                    wake_at: None,
+                };
             }
             if self.running == 0 && now.saturating_sub(self.last_activity) >= PROBE_AFTER {
-                return Dispatch { dropped, batch: Some(self.close(&[0], head_rows, full, now)) };
+                return Dispatch {
+                    dropped,
+                    batch: Some(self.close(&[0], head_rows, full, now)),
+                    wake_at: None,
+                };
             }
             let reason = if lone && self.running == 0 {
-                DropReason::Hopeless { needs: self.profile.expected(rows) }
+                DropReason::Hopeless { needs: self.profiles.narrow.expected(rows) }
             } else {
                 DropReason::Crowded { retry_after: self.backlog() }
             };
             dropped.extend(self.queue.pop_front().map(|job| Dropped { job, reason }));
         }
-        Dispatch { dropped, batch: None }
+        Dispatch { dropped, batch: None, wake_at: None }
     }
 
     /// Takes in that a batch of `rows` rows has ended; `duration` is `None` when it failed.
-    pub fn completed(&mut self, now: Duration, rows: usize, duration: Option<Duration>) {
+    pub fn completed(&mut self, now: Duration, lane: Lane, rows: usize, duration: Option<Duration>) {
         self.running = self.running.saturating_sub(1);
         self.last_activity = now;
         if let Some(duration) = duration {
-            self.profile.observe(rows, duration);
+            self.profiles.of_mut(lane).observe(rows, duration);
         }
     }
 
@@ -219,7 +187,7 @@ impl<J: Job> BatchPolicy<J> {
 
     /// Whether another request would be refused.
     pub fn is_full(&self) -> bool {
-        self.queue.len() >= self.limits.queue_size
+        self.limits.default_queue_policy.max_queue_size.is_some_and(|size| self.queue.len() >= size)
     }
 
     /// Rows that are worth running at once on this device.
@@ -228,15 +196,15 @@ impl<J: Job> BatchPolicy<J> {
     }
 
     /// What is known about this device.
-    pub fn profile(&self) -> &LatencyProfile {
-        &self.profile
+    pub fn profiles(&self) -> &Profiles {
+        &self.profiles
     }
 
     /// Time until what is queued now has run, by the mean.
     fn backlog(&self) -> Duration {
         let rows: usize = self.queue.iter().map(Job::rows).sum();
-        let batches = rows.div_ceil(self.preferred).div_ceil(self.limits.instances.max(1)).max(1);
-        self.profile.expected(self.preferred) * u32::try_from(batches).unwrap_or(u32::MAX)
+        let batches = rows.div_ceil(self.preferred).div_ceil(self.limits.lanes.max(1)).max(1);
+        self.profiles.narrow.expected(self.preferred) * u32::try_from(batches).unwrap_or(u32::MAX)
     }
 
     /// Positions in the queue of the batch that would run now, its rows, and whether it has no more room.
@@ -273,7 +241,7 @@ impl<J: Job> BatchPolicy<J> {
             (false, true) => CloseReason::Drain,
             (false, false) => CloseReason::Queue,
         };
-        ClosedBatch { jobs, rows, closed, expected: self.profile.expected(rows) }
+        ClosedBatch { lane: Lane::Narrow, jobs, rows, closed, expected: self.profiles.narrow.expected(rows) }
     }
 }
 

@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::policy::Lane;
+
 /// Share of the best throughput that is enough for a batch size to be preferred over a larger one. A larger batch
 /// makes every request in it wait longer, and the differences below this share are noise of a few measurements.
 const GOOD_ENOUGH: f64 = 0.95;
@@ -19,6 +21,39 @@ const WINDOW: usize = 256;
 const ENOUGH: usize = 200;
 /// What the mean is multiplied with while there are too few observations for a quantile.
 const MARGIN: f64 = 1.25;
+
+/// How long batches take on each kind of lane.
+#[derive(Clone, Debug)]
+pub struct Profiles {
+    /// On one of the instances, while the others are at work, too.
+    pub narrow: LatencyProfile,
+    /// On the whole machine, if that is to be had.
+    pub wide: Option<LatencyProfile>,
+}
+
+impl Profiles {
+    /// The profile of a lane; without a wide one that is the narrow one.
+    pub fn of(&self, lane: Lane) -> &LatencyProfile {
+        match (lane, &self.wide) {
+            (Lane::Wide, Some(wide)) => wide,
+            _ => &self.narrow,
+        }
+    }
+
+    /// As [`of`](Self::of), to be corrected.
+    pub(crate) fn of_mut(&mut self, lane: Lane) -> &mut LatencyProfile {
+        match (lane, &mut self.wide) {
+            (Lane::Wide, Some(wide)) => wide,
+            (_, _) => &mut self.narrow,
+        }
+    }
+}
+
+impl From<LatencyProfile> for Profiles {
+    fn from(narrow: LatencyProfile) -> Self {
+        Self { narrow, wide: None }
+    }
+}
 
 /// Milliseconds by batch size: what to expect, and what 99 of 100 batches stay under.
 #[derive(Clone, Debug)]

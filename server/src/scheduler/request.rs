@@ -20,6 +20,8 @@ pub struct InferenceRequest {
     pub inputs: Vec<Tensor>,
     /// Names of the outputs wanted; empty: all. Detections are made from all.
     pub outputs: Vec<String>,
+    /// 1 is the first to run; 0 is the model's default.
+    pub priority: u32,
 }
 
 /// What a model answered.
@@ -87,8 +89,13 @@ pub(crate) struct QueuedRequest {
     pub(crate) reply: oneshot::Sender<Reply>,
     /// When it arrived.
     pub(crate) enqueued_at: Instant,
-    /// When its answer is worth nothing any more, since the scheduler's start.
+    /// When its answer is worth nothing any more, since the scheduler's start: its caller's deadline or the
+    /// objective, whichever is earlier.
     pub(crate) deadline: Option<Duration>,
+    /// Whether its caller gave a deadline.
+    pub(crate) has_own_deadline: bool,
+    /// 1 is the first to run; 0 is the model's default.
+    pub(crate) priority: u32,
     /// The caller's span, for log lines about this request.
     pub(crate) span: Span,
 }
@@ -100,6 +107,14 @@ impl Job for QueuedRequest {
 
     fn deadline(&self) -> Option<Duration> {
         self.deadline
+    }
+
+    fn has_own_deadline(&self) -> bool {
+        self.has_own_deadline
+    }
+
+    fn priority(&self) -> u32 {
+        self.priority
     }
 
     fn is_abandoned(&self) -> bool {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::admission::Signature;
 use super::observer::{ModelLabels, ServingObserver};
-use super::policy::{BatchPolicy, Dispatch, DropReason, Dropped};
+use super::policy::{BatchPolicy, Dispatch, DropReason, Dropped, Lane, Refusal};
 use super::request::{QueuedRequest, Reply};
 use crate::error::ServingError;
 
@@ -46,16 +46,29 @@ impl Shared {
             if state.stopping {
                 return None;
             }
-            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = match dispatch.wake_at {
+                None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(at) => {
+                    let wait = at.saturating_sub(self.now());
+                    self.wake.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
     }
 
-    pub(crate) fn batch_ended(&self, rows: usize, duration: Option<Duration>) {
-        lock(&self.state).policy.completed(self.now(), rows, duration);
+    pub(crate) fn batch_ended(&self, lane: Lane, rows: usize, duration: Option<Duration>) {
+        let mut state = lock(&self.state);
+        state.policy.completed(self.now(), lane, rows, duration);
+        let waiting = lane == Lane::Wide && !state.policy.is_empty();
+        drop(state);
+        // The other instances could not take anything while the wide lane was in use.
+        if waiting {
+            self.wake.notify_all();
+        }
     }
 
     pub(crate) fn expected(&self, rows: usize) -> Duration {
-        lock(&self.state).policy.profile().expected(rows)
+        lock(&self.state).policy.profiles().narrow.expected(rows)
     }
 
     /// Answers a request; gives whether its caller was still there.
@@ -70,17 +83,29 @@ impl Shared {
                 return;
             }
             DropReason::Expired => expired(),
-            DropReason::Crowded { retry_after } => ServingError::Overloaded {
-                detail: format!("Model `{}` has too much to do to meet the deadline", self.signature.model),
-                retry_after,
-            },
-            DropReason::Hopeless { needs } => ServingError::DeadlineExceeded(format!(
-                "The deadline is shorter than the {:.1} ms that model `{}` needs: allow more time.",
-                needs.as_secs_f64() * 1e3,
-                self.signature.model
-            )),
+            DropReason::Crowded { retry_after } => self.refused(Refusal::Crowded { retry_after }),
+            DropReason::Hopeless { needs } => self.refused(Refusal::Hopeless { needs }),
         };
         self.reply(job, Err(error));
+    }
+
+    /// What a refusal says to its caller.
+    pub(crate) fn refused(&self, reason: Refusal) -> ServingError {
+        let model = &self.signature.model;
+        match reason {
+            Refusal::Crowded { retry_after } => ServingError::Overloaded {
+                detail: format!("Model `{model}` has too much to do to meet the deadline"),
+                retry_after,
+            },
+            Refusal::QueueFull { retry_after } => ServingError::Overloaded {
+                detail: format!("The queue of model `{model}` is full"),
+                retry_after,
+            },
+            Refusal::Hopeless { needs } => ServingError::DeadlineExceeded(format!(
+                "The deadline is shorter than the {:.1} ms that model `{model}` needs: allow more time.",
+                needs.as_secs_f64() * 1e3
+            )),
+        }
     }
 
     /// Notes that an instance has no working backend. When none has, nobody is left waiting.

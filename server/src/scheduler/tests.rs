@@ -62,9 +62,12 @@ fn bench_with(
     let options = SchedulerOptions {
         signature,
         version: "7".to_owned(),
-        queue_size,
-        profile: LatencyProfile::new([(1, Duration::from_micros(10)), (8, Duration::from_micros(10))]),
-        slo: None,
+        limits: PolicyLimits {
+            default_queue_policy: QueuePolicy { max_queue_size: Some(queue_size), timeout: None },
+            ..PolicyLimits::new(8, 1)
+        },
+        profiles: LatencyProfile::new([(1, Duration::from_micros(10)), (8, Duration::from_micros(10))])
+            .into(),
         observer: Arc::<Recorder>::clone(&recorder),
     };
     let parts = |_| InstanceParts { backend: Box::new(backend.clone()), factory: Arc::clone(&factory) };

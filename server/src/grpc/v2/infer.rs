@@ -36,7 +36,7 @@ pub(super) async fn infer(
     let wanted = Wanted::new(&model, outputs)?;
     let inputs = codec::inputs(inputs, raw_input_contents)?;
 
-    let request = InferenceRequest { id: id.clone(), inputs, outputs: wanted.model_outputs() };
+    let request = InferenceRequest { id: id.clone(), inputs, outputs: wanted.model_outputs(), priority: 0 };
     let mut response = model.infer(request, deadline).await?;
     let detections = if wanted.detections { Some(model.detections(&response)?) } else { None };
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::scheduler::profile::LatencyProfile;
 
 struct Request {
     deadline: Duration,
@@ -14,6 +15,12 @@ impl Job for Request {
     }
     fn deadline(&self) -> Option<Duration> {
         Some(self.deadline)
+    }
+    fn has_own_deadline(&self) -> bool {
+        true
+    }
+    fn priority(&self) -> u32 {
+        0
     }
     fn is_abandoned(&self) -> bool {
         false
@@ -88,8 +95,11 @@ fn simulate(device: Device, load: f64, objective_ms: f64, told: f64) -> Outcome 
         let mut quiet = Random(1);
         (rows, Duration::from_secs_f64(device(rows, &mut quiet) * told))
     });
-    let limits = PolicyLimits { max_batch_size: MAX_BATCH, queue_size: 256, instances: 1 };
-    let mut policy = BatchPolicy::new(limits, LatencyProfile::new(measured));
+    let limits = PolicyLimits {
+        default_queue_policy: QueuePolicy { max_queue_size: Some(256), timeout: None },
+        ..PolicyLimits::new(MAX_BATCH, 1)
+    };
+    let mut policy = BatchPolicy::new(limits, LatencyProfile::new(measured).into());
     let capacity =
         policy.preferred_batch_size() as f64 / device(policy.preferred_batch_size(), &mut Random(1));
     let seconds = Duration::from_secs_f64;
@@ -102,7 +112,7 @@ fn simulate(device: Device, load: f64, objective_ms: f64, told: f64) -> Outcome 
         let now = if arrival < SECONDS { ends.min(arrival) } else { ends };
         if now == ends {
             let (end, start, jobs) = busy.take().unwrap();
-            policy.completed(seconds(end), jobs.len(), Some(seconds(end - start)));
+            policy.completed(seconds(end), Lane::Narrow, jobs.len(), Some(seconds(end - start)));
             for job in jobs {
                 let in_time = seconds(end) <= job.deadline;
                 outcome.in_time += usize::from(in_time);
@@ -113,7 +123,7 @@ fn simulate(device: Device, load: f64, objective_ms: f64, told: f64) -> Outcome 
         } else {
             outcome.offered += 1;
             // A refusal is an answer; nothing is lost by it.
-            let _ = policy.submit(Request { deadline: seconds(arrival + objective_ms / 1e3) });
+            let _ = policy.submit(seconds(now), Request { deadline: seconds(arrival + objective_ms / 1e3) });
             arrival += random.exponential(capacity * load);
         }
         if busy.is_none()

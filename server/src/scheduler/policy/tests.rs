@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::*;
+use crate::scheduler::profile::LatencyProfile;
 use proptest::prelude::*;
 
 /// A request that is only what the policy sees of it.
@@ -23,6 +24,12 @@ impl Job for TestJob {
     }
     fn deadline(&self) -> Option<Duration> {
         self.deadline
+    }
+    fn has_own_deadline(&self) -> bool {
+        self.deadline.is_some()
+    }
+    fn priority(&self) -> u32 {
+        0
     }
     fn is_abandoned(&self) -> bool {
         self.gone.get()
@@ -44,10 +51,17 @@ fn due(id: usize, deadline_ms: u64) -> TestJob {
     TestJob { deadline: Some(ms(deadline_ms)), ..job(id) }
 }
 
+fn limits(max_batch_size: usize, queue_size: usize) -> PolicyLimits {
+    PolicyLimits {
+        default_queue_policy: QueuePolicy { max_queue_size: Some(queue_size), timeout: None },
+        ..PolicyLimits::new(max_batch_size, 1)
+    }
+}
+
 /// A GPU: a batch takes 10 ms and 1 ms for each row, and eight rows are preferred.
 fn gpu(queue_size: usize) -> BatchPolicy<TestJob> {
     let profile = LatencyProfile::new([(1, ms(11)), (8, ms(18))]);
-    BatchPolicy::new(PolicyLimits { max_batch_size: 8, queue_size, instances: 1 }, profile)
+    BatchPolicy::new(limits(8, queue_size), profile.into())
 }
 
 fn ids(batch: &Option<ClosedBatch<TestJob>>) -> Vec<usize> {
@@ -57,12 +71,12 @@ fn ids(batch: &Option<ClosedBatch<TestJob>>) -> Vec<usize> {
 #[test]
 fn whoever_is_queued_runs_at_once_and_together() {
     let mut policy = gpu(16);
-    policy.submit(job(0)).unwrap();
+    policy.submit(ms(0), job(0)).unwrap();
     let first = policy.dispatch(ms(0)).batch;
     assert_eq!(ids(&first), [0]);
     assert_eq!(first.unwrap().closed, CloseReason::Queue);
     for id in 1..=9 {
-        policy.submit(job(id)).unwrap();
+        policy.submit(ms(0), job(id)).unwrap();
     }
     let second = policy.dispatch(ms(5)).batch;
     assert_eq!(ids(&second), (1..=8).collect::<Vec<_>>());
@@ -75,10 +89,9 @@ fn whoever_is_queued_runs_at_once_and_together() {
 #[test]
 fn a_batch_is_never_larger_than_the_model_allows() {
     let profile = LatencyProfile::new([(1, ms(11)), (8, ms(18))]);
-    let mut policy =
-        BatchPolicy::new(PolicyLimits { max_batch_size: 3, queue_size: 8, instances: 1 }, profile);
+    let mut policy = BatchPolicy::new(limits(3, 8), profile.into());
     for id in 0..4 {
-        policy.submit(job(id)).unwrap();
+        policy.submit(ms(0), job(id)).unwrap();
     }
     assert_eq!(ids(&policy.dispatch(ms(0)).batch), [0, 1, 2]);
     assert_eq!(ids(&policy.dispatch(ms(0)).batch), [3]);
@@ -88,7 +101,7 @@ fn a_batch_is_never_larger_than_the_model_allows() {
 fn the_earliest_deadline_runs_first_and_equals_in_order_of_arrival() {
     let mut policy = gpu(16);
     for job in [job(0), due(1, 900), due(2, 100), due(3, 900), job(4)] {
-        policy.submit(job).unwrap();
+        policy.submit(ms(0), job).unwrap();
     }
     assert_eq!(ids(&policy.dispatch(ms(0)).batch), [2, 1, 3, 0, 4]);
 }
@@ -97,11 +110,11 @@ fn the_earliest_deadline_runs_first_and_equals_in_order_of_arrival() {
 fn a_full_queue_refuses_and_says_when_to_come_back() {
     let mut policy = gpu(4);
     for id in 0..4 {
-        policy.submit(job(id)).unwrap();
+        policy.submit(ms(0), job(id)).unwrap();
     }
     assert!(policy.is_full());
-    let refused = policy.submit(job(4)).unwrap_err();
-    assert_eq!((refused.job.id, refused.retry_after), (4, ms(18)));
+    let refused = policy.submit(ms(0), job(4)).unwrap_err();
+    assert_eq!((refused.job.id, refused.reason), (4, Refusal::QueueFull { retry_after: ms(18) }));
 }
 
 #[test]
@@ -109,7 +122,7 @@ fn a_sweep_makes_room_where_nobody_waits_any_more() {
     let mut policy = gpu(3);
     let gone = job(0);
     for job in [gone.clone(), due(1, 5), job(2)] {
-        policy.submit(job).unwrap();
+        policy.submit(ms(0), job).unwrap();
     }
     gone.gone.set(true);
     let mut dropped: Vec<_> = policy.sweep(ms(5)).into_iter().map(|d| (d.job.id, d.reason)).collect();
@@ -122,9 +135,9 @@ fn a_sweep_makes_room_where_nobody_waits_any_more() {
 fn the_window_drops_the_head_that_the_real_batch_would_make_late() {
     let mut policy = gpu(16);
     // Alone, 0 would take 14 ms at the quantile and be in time; eight rows take 23.
-    policy.submit(due(0, 20)).unwrap();
+    policy.submit(ms(0), due(0, 20)).unwrap();
     for id in 1..8 {
-        policy.submit(due(id, 100)).unwrap();
+        policy.submit(ms(0), due(id, 100)).unwrap();
     }
     let dispatch = policy.dispatch(ms(0));
     assert_eq!(dispatch.dropped[0].job.id, 0);
@@ -135,10 +148,10 @@ fn the_window_drops_the_head_that_the_real_batch_would_make_late() {
 #[test]
 fn a_lone_request_runs_if_it_fits_by_the_mean_and_is_hopeless_otherwise() {
     let mut policy = gpu(16);
-    policy.submit(due(0, 12)).unwrap();
+    policy.submit(ms(0), due(0, 12)).unwrap();
     assert_eq!(ids(&policy.dispatch(ms(0)).batch), [0]);
-    policy.completed(ms(11), 1, Some(ms(11)));
-    policy.submit(due(1, 21)).unwrap();
+    policy.completed(ms(11), Lane::Narrow, 1, Some(ms(11)));
+    policy.submit(ms(0), due(1, 21)).unwrap();
     let dispatch = policy.dispatch(ms(11));
     assert_eq!(dispatch.dropped[0].reason, DropReason::Hopeless { needs: ms(11) });
     assert!(dispatch.batch.is_none());
@@ -148,16 +161,16 @@ fn a_lone_request_runs_if_it_fits_by_the_mean_and_is_hopeless_otherwise() {
 fn after_a_second_without_a_run_one_request_runs_as_a_probe() {
     let mut policy = gpu(16);
     for _ in 0..50 {
-        policy.completed(ms(100), 1, Some(ms(500)));
+        policy.completed(ms(100), Lane::Narrow, 1, Some(ms(500)));
     }
     for deadline in [1000, 1090] {
-        policy.submit(due(deadline, deadline as u64)).unwrap();
+        policy.submit(ms(0), due(deadline, deadline as u64)).unwrap();
         assert!(policy.dispatch(ms(950)).batch.is_none());
     }
-    policy.submit(due(3, 1190)).unwrap();
-    policy.submit(due(4, 1190)).unwrap();
+    policy.submit(ms(0), due(3, 1190)).unwrap();
+    policy.submit(ms(0), due(4, 1190)).unwrap();
     assert_eq!(ids(&policy.dispatch(ms(1100)).batch), [3], "the profile would refuse everything for ever");
-    policy.completed(ms(1111), 1, Some(ms(11)));
+    policy.completed(ms(1111), Lane::Narrow, 1, Some(ms(11)));
     assert!(policy.dispatch(ms(1111)).batch.is_none());
 }
 
@@ -165,7 +178,7 @@ fn after_a_second_without_a_run_one_request_runs_as_a_probe() {
 fn shapes_do_not_mix_and_a_callers_own_batch_runs_whole() {
     let mut policy = gpu(16);
     for (id, rows, shape) in [(0, 3, 0), (1, 1, 1), (2, 4, 0), (3, 2, 0), (4, 1, 0)] {
-        policy.submit(TestJob { rows, shape, ..job(id) }).unwrap();
+        policy.submit(ms(0), TestJob { rows, shape, ..job(id) }).unwrap();
     }
     // 3 does not fit into the eight rows, and 4 does not overtake it.
     assert_eq!(ids(&policy.dispatch(ms(0)).batch), [0, 2]);
@@ -173,9 +186,9 @@ fn shapes_do_not_mix_and_a_callers_own_batch_runs_whole() {
     assert_eq!(ids(&policy.dispatch(ms(0)).batch), [3, 4]);
 
     let cpu = LatencyProfile::new([(1, ms(8)), (8, ms(64))]);
-    let mut cpu = BatchPolicy::new(PolicyLimits { max_batch_size: 8, queue_size: 8, instances: 1 }, cpu);
-    cpu.submit(TestJob { rows: 6, ..job(0) }).unwrap();
-    cpu.submit(job(1)).unwrap();
+    let mut cpu = BatchPolicy::new(limits(8, 8), cpu.into());
+    cpu.submit(ms(0), TestJob { rows: 6, ..job(0) }).unwrap();
+    cpu.submit(ms(0), job(1)).unwrap();
     assert_eq!(ids(&cpu.dispatch(ms(0)).batch), [0]);
     assert_eq!(ids(&cpu.dispatch(ms(0)).batch), [1]);
 }
@@ -207,7 +220,7 @@ fn dispatch(
     now: Duration,
     open: &mut BTreeSet<usize>,
 ) -> Result<Option<(usize, Duration)>, TestCaseError> {
-    let Dispatch { dropped, batch } = policy.dispatch(now);
+    let Dispatch { dropped, batch, .. } = policy.dispatch(now);
     for Dropped { job, reason } in dropped {
         prop_assert!(open.remove(&job.id), "{} ended twice", job.id);
         let deadline = job.deadline.unwrap_or(Duration::MAX);
@@ -250,7 +263,7 @@ proptest! {
                     let job = TestJob { id: next_id, rows, deadline, shape, gone: Rc::default() };
                     next_id += 1;
                     let full = policy.len() == 12;
-                    prop_assert_eq!(policy.submit(job.clone()).is_err(), full);
+                    prop_assert_eq!(policy.submit(ms(0), job.clone()).is_err(), full);
                     if !full {
                         open.insert(job.id);
                         jobs.push(job);
@@ -260,7 +273,7 @@ proptest! {
                 Event::Pass { ms: passed } => now += ms(passed),
                 Event::Dispatch => running.extend(dispatch(&mut policy, now, &mut open)?),
                 Event::Complete { share } => if let Some((rows, expected)) = running.pop() {
-                    policy.completed(now, rows, Some(expected * u32::try_from(share).unwrap() / 100));
+                    policy.completed(now, Lane::Narrow, rows, Some(expected * u32::try_from(share).unwrap() / 100));
                 },
             }
             prop_assert_eq!(policy.len(), open.len());
