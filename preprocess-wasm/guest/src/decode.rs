@@ -102,4 +102,6 @@ fn check_pixels(width: u32, height: u32, max_pixels: u64) -> Result<(), Error> {
 }
 
 #[cfg(test)]
+mod container_tests;
+#[cfg(test)]
 mod tests;

@@ -23,8 +23,7 @@ pub(super) fn of(format: Format, bytes: &[u8], color: ExtendedColorType) -> &'st
         Format::Gif => gif(bytes),
         // Bits per pixel: in BITMAPCOREHEADER at 24, in its successors at 28.
         Format::Bmp => match if byte(14) == 12 { byte(24) } else { byte(28) } {
-            1 => "1",
-            2..=8 => "P",
+            bits @ 1..=8 => bmp_palette(bytes, bits),
             32 if color == ExtendedColorType::Rgba8 => "RGBA",
             _ => "RGB",
         },
@@ -42,6 +41,33 @@ fn of_color(color: ExtendedColorType) -> &'static str {
         Color::Rgba8 | Color::Rgba16 | Color::Rgba32F => "RGBA",
         Color::Cmyk8 | Color::Cmyk16 => "CMYK",
         _ => "RGB",
+    }
+}
+
+/// Pillow calls a BMP with a palette `1` if that is black and white, `L` if it is the grey ramp, else `P`.
+fn bmp_palette(bytes: &[u8], bits: u8) -> &'static str {
+    let number = |at: usize| -> usize {
+        bytes.get(at..at + 4).map_or(0, |n| u32::from_le_bytes([n[0], n[1], n[2], n[3]]) as usize)
+    };
+    let header = number(14);
+    // BITMAPCOREHEADER has entries of three bytes and does not say how many.
+    let entry = if header == 12 { 3 } else { 4 };
+    let colors = match if header < 40 { 0 } else { number(46) } {
+        0 => 1 << bits,
+        colors => colors.min(256),
+    };
+    let Some(palette) = bytes.get(14 + header.min(124)..).and_then(|rest| rest.get(..colors * entry)) else {
+        return "P";
+    };
+    let grey = |i: usize| if colors == 2 { i * 255 } else { i };
+    let is_ramp = palette
+        .chunks_exact(entry)
+        .enumerate()
+        .all(|(i, color)| color[..3].iter().all(|&c| usize::from(c) == grey(i)));
+    match (is_ramp, colors) {
+        (true, 2) => "1",
+        (true, _) => "L",
+        (false, _) => "P",
     }
 }
 

@@ -10,7 +10,7 @@ use image::codecs::tiff::TiffDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::error::{ParameterErrorKind, UnsupportedErrorKind};
 use image::metadata::Orientation;
-use image::{ColorType, ImageDecoder, ImageError, Limits};
+use image::{ColorType, ExtendedColorType, ImageDecoder, ImageError, Limits};
 
 use super::{Format, Header, mode};
 use crate::error::Error;
@@ -120,6 +120,9 @@ fn classify(error: ImageError) -> Error {
     }
     match error {
         ImageError::Unsupported(error) => Error::UnsupportedFormat(match error.kind() {
+            UnsupportedErrorKind::Color(ExtendedColorType::Unknown(bits)) => {
+                format!("pixels of {bits} bits in an unusual layout")
+            }
             UnsupportedErrorKind::Color(color) => format!("pixels of type {color:?}"),
             UnsupportedErrorKind::GenericFeature(feature) => feature,
             _ => error.to_string(),

@@ -46,7 +46,11 @@ impl Format {
             return Err(Error::UnsupportedFormat(name.to_owned()));
         }
         // A signature cut short: what is there is right, but it is not all there.
-        let cut = signatures.into_iter().any(|(begin, _)| bytes.len() >= 2 && begin.starts_with(bytes));
+        let cut_webp = bytes.len() < 12
+            && b"RIFF".starts_with(&bytes[..bytes.len().min(4)])
+            && b"WEBP".starts_with(bytes.get(8..).unwrap_or_default());
+        let cut = bytes.len() >= 2
+            && (cut_webp || signatures.into_iter().any(|(begin, _)| begin.starts_with(bytes)));
         if cut {
             Err(Error::Truncated("it ends within its signature".to_owned()))
         } else {
@@ -143,5 +147,9 @@ mod tests {
     fn a_signature_cut_short_is_truncated() {
         assert!(matches!(Format::of(b"\x89PN"), Err(Error::Truncated(_))));
         assert!(matches!(Format::of(b"\xff\xd8"), Err(Error::Truncated(_))));
+        for end in 2..12 {
+            assert!(matches!(Format::of(&b"RIFF\x01\0\0\0WEBP"[..end]), Err(Error::Truncated(_))), "{end}");
+        }
+        assert_eq!(Format::of(b"RIFF\x01\0\0\0WA"), Err(Error::NotAnImage));
     }
 }

@@ -30,7 +30,7 @@ fn jpeg(pixels: &[u8], color: ColorType, progressive: bool) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> (Header, Rgb) {
+pub(super) fn decode(bytes: &[u8]) -> (Header, Rgb) {
     let source = Source::open(bytes, LIMIT).unwrap();
     (source.header().clone(), source.decode().unwrap())
 }
@@ -197,7 +197,7 @@ fn png_interlaced() {
 }
 
 /// The EXIF block that says nothing but the orientation.
-fn exif(orientation: u8) -> Vec<u8> {
+pub(super) fn exif(orientation: u8) -> Vec<u8> {
     let mut tiff = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
     tiff.extend([orientation, 0, 0, 0, 0, 0, 0]);
     tiff
