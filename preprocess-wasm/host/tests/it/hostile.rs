@@ -87,6 +87,17 @@ async fn each_guest_is_stopped_with_its_own_verdict_and_the_next_is_not_harmed()
 }
 
 #[tokio::test]
+async fn no_image_finds_anything_of_the_one_before() {
+    // One thread, and so one place for an instance's memory, which the pooling allocator uses again.
+    let hostile = hostile(FOREVER, 1);
+    for image in 0..3 {
+        let tensor = run(&hostile.sandbox, "Count").await.unwrap();
+        assert_eq!(tensor.pixels[..3], [1, 1, 1], "image {image}");
+        assert_eq!(tensor.pixels[3..], [0; 9], "image {image}");
+    }
+}
+
+#[tokio::test]
 async fn an_endless_loop_is_out_of_time() {
     let limit = Duration::from_millis(30);
     let hostile = hostile(limit, 1);

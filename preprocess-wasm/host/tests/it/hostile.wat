@@ -3,6 +3,9 @@
 (module
   (memory (export "memory") 1)
 
+  ;; What a guest that outlived its image would know of it: how many there were, in a global and in memory.
+  (global $images (mut i32) (i32.const 0))
+
   ;; Every image of these tests is a few bytes long: one place is enough.
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
 
@@ -54,6 +57,17 @@
       (then
         (return (call $answer (i32.const 2048)
           (i32.sub (i32.mul (i32.mul (local.get $width) (local.get $height)) (i32.const 3)) (i32.const 1))))))
+    ;; C: counts the images that this instance has seen, and returns them: one byte of each count, then black.
+    (if (i32.eq (local.get $does) (i32.const 0x43))
+      (then
+        (global.set $images (i32.add (global.get $images) (i32.const 1)))
+        (i32.store8 (i32.const 2048) (global.get $images))
+        ;; In the first page, and in one that was grown: both must be zero at the start.
+        (i32.store8 (i32.const 4096) (i32.add (i32.load8_u (i32.const 4096)) (i32.const 1)))
+        (drop (memory.grow (i32.const 1)))
+        (i32.store8 (i32.const 65536) (i32.add (i32.load8_u (i32.const 65536)) (i32.const 1)))
+        (i32.store8 (i32.const 2049) (i32.load8_u (i32.const 4096)))
+        (i32.store8 (i32.const 2050) (i32.load8_u (i32.const 65536)))))
     ;; Anything else: a black image.
     (call $answer (i32.const 2048) (i32.mul (i32.mul (local.get $width) (local.get $height)) (i32.const 3))))
 
