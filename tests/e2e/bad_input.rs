@@ -203,8 +203,11 @@ async fn a_body_that_does_not_come_is_given_up_and_others_are_served_meanwhile()
     };
     timeout(PATIENCE, read).await.unwrap();
     let answer = String::from_utf8(answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
-    assert!(answer.contains("did not arrive within 500 ms"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(
+        answer.contains("did not arrive within 500 ms") && answer.contains("\"invalid_input\""),
+        "{answer}"
+    );
 
     // Peers that are not there make it neither unready nor hang.
     let ready = rest::get(format!("http://{address}/ready")).await.json(200);

@@ -155,13 +155,14 @@ impl Error {
             | Self::InvalidRequest(_)
             | Self::UnsupportedMediaType { .. }
             | Self::BodyCut
+            | Self::BodyTooSlow { .. }
             | Self::ModelUnfit { .. }
             | Self::Json(_) => ErrorCode::InvalidInput,
             Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::Sandbox(error) => code_of_sandbox(error),
             Self::Busy { .. } => ErrorCode::Overloaded,
             Self::ModelServing { code, .. } => *code,
-            Self::BodyTooSlow { .. } | Self::DeadlineExceeded { .. } => ErrorCode::DeadlineExceeded,
+            Self::DeadlineExceeded { .. } => ErrorCode::DeadlineExceeded,
             Self::Conflict => ErrorCode::AlreadyExists,
             Self::Stopping | Self::NotLookedUp { .. } | Self::NotStored { .. } => ErrorCode::Unavailable,
             Self::PeerAnswer { .. } | Self::Internal { .. } => ErrorCode::Internal,
@@ -187,7 +188,7 @@ impl Error {
     fn status(&self) -> Option<StatusCode> {
         match self {
             Self::UnsupportedMediaType { .. } => Some(StatusCode::UNSUPPORTED_MEDIA_TYPE),
-            // Not a gateway's timeout: the sender was slow.
+            // The sender was slow, and no service behind this one.
             Self::BodyTooSlow { .. } => Some(StatusCode::REQUEST_TIMEOUT),
             _ => None,
         }
