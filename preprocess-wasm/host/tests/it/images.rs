@@ -151,6 +151,15 @@ async fn limits_are_the_configured_ones() {
 }
 
 #[tokio::test]
+async fn what_is_sent_may_be_much_larger_than_what_comes_back() {
+    let image = DynamicImage::ImageRgb8(image::RgbImage::from_pixel(3000, 2000, image::Rgb([1, 2, 3])));
+    let bytes = encode(&image, ImageFormat::Bmp);
+    assert!(bytes.len() > 17_000_000, "{}", bytes.len());
+    let tensor = sandbox().tensor(bytes, stretch(2, 2), None).await.unwrap();
+    assert_eq!(tensor.pixels, [1, 2, 3].repeat(4));
+}
+
+#[tokio::test]
 async fn options_out_of_range_are_refused() {
     for (width, height) in [(0, 30), (30, 0), (4097, 30), (30, u32::MAX)] {
         let error = sandbox().tensor(photo(), stretch(width, height), None).await.unwrap_err();
