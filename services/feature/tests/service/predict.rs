@@ -88,6 +88,17 @@ async fn model_serving_gets_a_tensor_an_id_a_user_a_deadline_and_the_trace() {
 }
 
 #[tokio::test]
+async fn a_trace_that_is_none_is_left_behind() {
+    let rig = Rig::new().await;
+    let mut request = json_request("/predict", &photo_of("r1", "u1"));
+    request.headers_mut().insert("traceparent", "x".repeat(20_000).parse().unwrap());
+    rig.send(request).await.assert_ok();
+    let model = rig.models.model();
+    assert!(model.inferences[0].1.get("traceparent").is_none());
+    assert!(!rig.results.store().headers.contains_key("traceparent"));
+}
+
+#[tokio::test]
 async fn missing_ids_are_made() {
     let rig = Rig::new().await;
     let answer = rig.predict(&json!({"image": photo_base64()})).await;
