@@ -31,4 +31,5 @@ mod prediction;
 mod privacy;
 mod results_service;
 mod run_script;
+mod single_services;
 mod stopping;

@@ -48,25 +48,31 @@ pub(crate) fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// `convoy up` as a process of its own, on free ports. It is killed when the value drops.
+/// `convoy up`, or one of its services, as a process of its own. It is killed when the value drops.
 pub(crate) struct Process {
     child: Child,
     folder: TempDir,
 }
 
 impl Process {
-    /// Starts it with more `flags`, on the database that `folder` holds. It is not ready yet.
+    /// Starts `up` with more `flags`, on free ports and the database that `folder` holds. It is not ready yet.
     pub(crate) fn start_in(folder: TempDir, flags: &[&str]) -> Self {
+        let mut arguments = up_arguments(&folder.path().join("predictions.db"));
+        arguments.extend(flags.iter().map(OsString::from));
+        Self::start("up", arguments, folder)
+    }
+
+    /// Starts any subcommand that runs services. Its ready file and its log are in `folder`.
+    pub(crate) fn start(subcommand: &str, arguments: Vec<OsString>, folder: TempDir) -> Self {
         // Of a process that was killed here before.
         let _ = std::fs::remove_file(folder.path().join("ready.json"));
         let log = File::create(folder.path().join("log")).unwrap();
         let child = Command::new(binary())
-            .arg("up")
-            .args(up_arguments(&folder.path().join("predictions.db")))
+            .arg(subcommand)
+            .args(arguments)
             .arg("--ready-file")
             .arg(folder.path().join("ready.json"))
             .args(["--log-format", "json"])
-            .args(flags)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
