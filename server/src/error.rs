@@ -1,7 +1,5 @@
 //! What goes wrong in model-serving: [`ServingError`] while a request is served, [`LoadError`] while models load.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -113,31 +111,6 @@ fn sandbox_code(error: &SandboxError) -> ErrorCode {
     }
 }
 
-/// The longest text with the caller's words in it that is answered or logged, in bytes. A gRPC status travels in
-/// headers, of which clients take 8 or 16 KiB in all.
-const MAX_TEXT_BYTES: usize = 1024;
-
-/// `text`, which may hold words of the caller's of any length, fit for an answer and for one line of a log: cut after
-/// 1 KiB, and control characters escaped.
-pub(crate) fn readable(text: &str) -> Cow<'_, str> {
-    if text.len() <= MAX_TEXT_BYTES && !text.contains(char::is_control) {
-        return Cow::Borrowed(text);
-    }
-    let mut short = String::with_capacity(text.len().min(MAX_TEXT_BYTES) + 16);
-    for character in text.chars() {
-        if short.len() + character.len_utf8() > MAX_TEXT_BYTES {
-            let _ = write!(short, "… ({} bytes)", text.len());
-            break;
-        }
-        if character.is_control() {
-            short.extend(character.escape_default());
-        } else {
-            short.push(character);
-        }
-    }
-    Cow::Owned(short)
-}
-
 /// Why a model, or the library that runs it, could not be loaded. Every message is a whole sentence.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -190,22 +163,5 @@ impl LoadError {
     /// Whether the device that was asked for is what is missing, and not the model or its configuration.
     pub fn is_device(&self) -> bool {
         matches!(self, Self::Device { .. })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_callers_words_stay_short_and_on_one_line() {
-        assert!(matches!(
-            readable("There is no model `ü` here."),
-            Cow::Borrowed("There is no model `ü` here.")
-        ));
-        assert_eq!(readable("a\nb\u{1b}[2J"), "a\\nb\\u{1b}[2J");
-        let long = readable(&"ü".repeat(1_000_000)).into_owned();
-        assert!(long.len() < MAX_TEXT_BYTES + 32 && long.ends_with("ü… (2000000 bytes)"), "{long}");
-        assert!(readable(&"\n".repeat(1_000_000)).len() < MAX_TEXT_BYTES + 32);
     }
 }

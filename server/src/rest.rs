@@ -1,7 +1,7 @@
 //! The REST face: health, readiness, and what the Open Inference Protocol answers about servers and models; and the
 //! metrics, on a port of their own.
 
-use crate::error::{ServingError, readable};
+use crate::error::ServingError;
 use crate::grpc::v2::{EXTENSIONS, SERVER_NAME, platform, served_versions, tensor_metadata};
 use crate::metrics;
 use crate::repository::{ModelVersion, TensorSpec};
@@ -18,7 +18,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_kit::http_server::{health_route, ready_route};
-use service_kit::{ErrorCode, JsonError, Readiness};
+use service_kit::{ErrorCode, JsonError, Readiness, readable};
 use std::sync::Arc;
 
 /// The name in the answers of `/health` and `/ready`.

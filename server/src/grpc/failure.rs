@@ -2,8 +2,8 @@
 
 use super::MAX_MESSAGE_BYTES;
 use super::call::Call;
-use crate::error::{ServingError, readable};
-use service_kit::ErrorCode;
+use crate::error::ServingError;
+use service_kit::{ErrorCode, readable};
 use tonic::Status;
 
 /// Logs `error` once and answers its status. `method` is the rpc's name, `model` what the caller asked for.

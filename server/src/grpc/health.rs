@@ -4,8 +4,7 @@
 //! never end, while a stopping server waits for every stream. Here the status is the [`Readiness`] itself, and when
 //! the server stops each Watch stream ends after it has said NOT_SERVING.
 
-use crate::error::readable;
-use service_kit::{Readiness, Shutdown};
+use service_kit::{Readiness, Shutdown, readable};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
