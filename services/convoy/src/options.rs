@@ -11,7 +11,7 @@ use std::time::Duration;
 #[group(skip)]
 pub struct ProcessArgs {
     /// Which events are logged: off, error, warn, info, debug, trace, or directives such as
-    /// `info,model_serving=debug`.
+    /// `info,model_serving=debug`. Audit lines are written at every level but `off`; `audit=off` leaves them out.
     #[arg(long, env = "LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: LogLevel,
 

@@ -56,7 +56,7 @@ impl std::fmt::Display for LogLevel {
 /// When a subscriber is installed already.
 pub fn init(level: &LogLevel, format: LogFormat) -> Result<(), TryInitError> {
     // `LogLevel` was parsed by the same function; a text that it took cannot fail here.
-    let filter = EnvFilter::new(quietened(&level.0));
+    let filter = EnvFilter::new(completed(&level.0));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).finish().try_init(),
@@ -70,15 +70,21 @@ pub fn init(level: &LogLevel, format: LogFormat) -> Result<(), TryInitError> {
     }
 }
 
-/// The directives with ONNX Runtime one or two levels lower than the rest, unless they name it: it reports every
-/// step of loading a model as information, hundreds of lines for each.
-fn quietened(directives: &str) -> String {
-    match directives {
-        "info" => "info,ort=warn".to_owned(),
-        "debug" => "debug,ort=info".to_owned(),
-        _ if directives.contains("ort=") || !directives.contains(',') => directives.to_owned(),
-        _ => format!("ort=warn,{directives}"),
-    }
+/// The directives as they are meant:
+///
+/// * ONNX Runtime one or two levels lower than the rest, unless they name it: it reports every step of loading a model
+///   as information, hundreds of lines for each.
+/// * Audit lines at every level but `off`, unless they name them: they are a record, and not how the server fares.
+fn completed(directives: &str) -> String {
+    let ort = match directives {
+        "info" => Some("ort=warn"),
+        "debug" => Some("ort=info"),
+        _ if directives.contains("ort=") || !directives.contains(',') => None,
+        _ => Some("ort=warn"),
+    };
+    let audit = (directives != "off" && !directives.contains("audit=")).then_some("audit=info");
+    let added = ort.into_iter().chain(audit);
+    added.map(|directive| format!("{directive},")).collect::<String>() + directives
 }
 
 #[cfg(test)]
@@ -86,17 +92,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn onnx_runtime_is_quiet_unless_asked_for() {
+    fn onnx_runtime_is_quiet_unless_asked_for_and_audit_lines_are_written_unless_switched_off() {
         for (asked, filter) in [
-            ("info", "info,ort=warn"),
-            ("warn", "warn"),
-            ("trace", "trace"),
-            ("info,model_serving=debug", "ort=warn,info,model_serving=debug"),
-            ("info,ort=info", "info,ort=info"),
+            ("info", "ort=warn,audit=info,info"),
+            ("debug", "ort=info,audit=info,debug"),
+            ("warn", "audit=info,warn"),
+            ("error", "audit=info,error"),
+            ("off", "off"),
+            ("warn,audit=off", "ort=warn,warn,audit=off"),
+            ("info,model_serving=debug", "ort=warn,audit=info,info,model_serving=debug"),
+            ("info,ort=info", "audit=info,info,ort=info"),
         ] {
-            assert_eq!(quietened(asked), filter);
-            EnvFilter::try_new(quietened(asked)).expect("valid directives");
+            assert_eq!(completed(asked), filter);
+            EnvFilter::try_new(completed(asked)).expect("valid directives");
         }
+    }
+
+    #[test]
+    fn the_audit_is_heard_where_warnings_are() {
+        let heard = |level: &str| {
+            let filter = EnvFilter::new(completed(level));
+            let subscriber =
+                tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::sink).finish();
+            tracing::subscriber::with_default(subscriber, || {
+                (
+                    tracing::enabled!(target: "audit", tracing::Level::INFO),
+                    tracing::enabled!(target: "convoy", tracing::Level::INFO),
+                )
+            })
+        };
+        assert_eq!(heard("warn"), (true, false));
+        assert_eq!(heard("info"), (true, true));
+        assert_eq!(heard("off"), (false, false));
     }
 
     #[test]
