@@ -50,6 +50,16 @@ pub enum ServingError {
     /// The image of the request was not preprocessed.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// One of the encoded images that are a request's input was not preprocessed, through its sender's fault.
+    #[error("Image {index} of input `{input}`: {error}")]
+    Image {
+        /// The input.
+        input: String,
+        /// Which of its images, from 0.
+        index: usize,
+        /// What is wrong with it.
+        error: SandboxError,
+    },
     /// The model failed on this request, which was run alone.
     #[error("Model `{model}` failed on this request; the server's log says why.")]
     ExecutionFailed {
@@ -73,8 +83,23 @@ impl ServingError {
             Self::Overloaded { .. } => ErrorCode::Overloaded,
             Self::DeadlineExceeded(_) => ErrorCode::DeadlineExceeded,
             Self::Unavailable(_) => ErrorCode::Unavailable,
-            Self::Sandbox(error) => sandbox_code(error),
+            Self::Sandbox(error) | Self::Image { error, .. } => sandbox_code(error),
             Self::ExecutionFailed { .. } | Self::Internal(_) => ErrorCode::Internal,
+        }
+    }
+
+    /// What the caller reads. What a broken component or a trap said in detail is for the operator's log only.
+    pub fn public_message(&self) -> String {
+        match self {
+            Self::Sandbox(SandboxError::Component { .. }) => {
+                "The image could not be preprocessed because of a fault of the server; its log says why."
+                    .to_owned()
+            }
+            Self::Sandbox(SandboxError::Trapped { .. }) => TRAPPED.to_owned(),
+            Self::Image { input, index, error: SandboxError::Trapped { .. } } => {
+                format!("Image {index} of input `{input}`: {TRAPPED}")
+            }
+            other => other.to_string(),
         }
     }
 
@@ -88,6 +113,9 @@ impl ServingError {
         }
     }
 }
+
+/// What the sender of an image that made the decoder fail is told.
+const TRAPPED: &str = "The image could not be decoded: it made the decoder fail.";
 
 /// An image that needs more than its limits is its sender's fault; only a broken component is ours.
 fn sandbox_code(error: &SandboxError) -> ErrorCode {

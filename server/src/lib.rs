@@ -5,7 +5,8 @@
 //! | [`config`] | what an operator can set |
 //! | `serve` | [`Listeners`] and [`run`]: the life of the server |
 //! | `grpc` | `model_serving.ModelServing`, the Open Inference Protocol, health, reflection, deadlines |
-//! | `rest` | health, readiness and the protocol's metadata over HTTP; the metrics' port |
+//! | `rest` | the same protocol over HTTP, health, readiness; the metrics' port |
+//! | `inference` | one inference of that protocol, for both faces |
 //! | `metrics` | Triton's metrics and ours, in a registry of ours |
 //! | `audit` | one line per prediction |
 //! | `state` | what the faces share |
@@ -22,6 +23,7 @@ pub mod config;
 pub mod detection;
 pub mod error;
 mod grpc;
+mod inference;
 mod metrics;
 pub mod repository;
 mod rest;

@@ -6,6 +6,7 @@ mod complete;
 mod config;
 pub mod control;
 mod discover;
+mod labels;
 mod load;
 mod observer;
 mod parameters;

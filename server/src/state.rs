@@ -2,6 +2,7 @@
 
 use crate::audit::AuditLog;
 use crate::error::ServingError;
+use crate::inference::offload::Offload;
 use crate::metrics::Metrics;
 use crate::repository::{ModelRepository, ModelVersion};
 use sandbox::Sandbox;
@@ -14,6 +15,8 @@ pub(crate) struct ServingState {
     pub(crate) sandbox: Sandbox,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) audit: AuditLog,
+    /// Where work goes that would hold up an async thread.
+    pub(crate) offload: Offload,
     readiness: Readiness,
     shutdown: Shutdown,
 }
@@ -26,7 +29,15 @@ impl ServingState {
         readiness: Readiness,
         shutdown: Shutdown,
     ) -> Self {
-        Self { models: OnceLock::new(), sandbox, metrics, audit, readiness, shutdown }
+        Self {
+            models: OnceLock::new(),
+            sandbox,
+            metrics,
+            audit,
+            offload: Offload::new(),
+            readiness,
+            shutdown,
+        }
     }
 
     /// Gives the handlers their models; only the first call counts.

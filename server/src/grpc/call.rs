@@ -1,7 +1,8 @@
 //! What the deadline layer knows about a call and its handler needs.
 
+use crate::inference::Caller;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// One gRPC call, as its headers describe it. The [deadline layer](super::deadline) puts it into the request's
 /// extensions; [`Call::of`] finds it there.
@@ -40,29 +41,8 @@ impl Call {
         self.request_id.get().map(String::as_str)
     }
 
-    /// The earlier of the call's own deadline and one `timeout` from `now`.
-    pub(crate) fn deadline_within(&self, now: Instant, timeout: Option<Duration>) -> Option<Instant> {
-        // A timeout too long to be an instant is no limit.
-        let own = timeout.and_then(|timeout| now.checked_add(timeout));
-        match (self.deadline, own) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_earlier_deadline_counts() {
-        let now = Instant::now();
-        let second = Duration::from_secs(1);
-        let call = Call::new(Some(now + 2 * second), None);
-        assert_eq!(call.deadline_within(now, Some(second)), Some(now + second));
-        assert_eq!(call.deadline_within(now, Some(3 * second)), Some(now + 2 * second));
-        assert_eq!(call.deadline_within(now, None), Some(now + 2 * second));
-        assert_eq!(Call::new(None, None).deadline_within(now, Some(Duration::MAX)), None);
+    /// What an inference needs to know of it.
+    pub(super) fn caller(&self) -> Caller<'_> {
+        Caller { deadline: self.deadline, traceparent: self.traceparent.as_deref() }
     }
 }

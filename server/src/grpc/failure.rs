@@ -35,7 +35,7 @@ pub(crate) fn answer(error: &ServingError, call: &Call, method: &'static str, mo
             log!(info);
         }
     }
-    service_kit::status(code, readable(&public_message(error)), error.retry_after())
+    service_kit::status(code, readable(&error.public_message()), error.retry_after())
 }
 
 /// The status, logged, of a message that tonic refused to read because of its length.
@@ -44,20 +44,6 @@ pub(crate) fn message_too_large(method: &str) -> Status {
         format!("The message is larger than the limit of {MAX_MESSAGE_BYTES} bytes: send less at once.");
     tracing::info!(method, code = ErrorCode::TooLarge.as_str(), error = sentence, "A request failed.");
     service_kit::status(ErrorCode::TooLarge, sentence, None)
-}
-
-/// What the caller reads. What a broken component or a trap said in detail is for the operator's log only.
-fn public_message(error: &ServingError) -> String {
-    match error {
-        ServingError::Sandbox(sandbox::SandboxError::Component { .. }) => {
-            "The image could not be preprocessed because of a fault of the server; its log says why."
-                .to_owned()
-        }
-        ServingError::Sandbox(sandbox::SandboxError::Trapped { .. }) => {
-            "The image could not be decoded: it made the decoder fail.".to_owned()
-        }
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::failure;
 use crate::audit::{Prediction, milliseconds};
 use crate::detection::Detection;
 use crate::error::ServingError;
+use crate::inference::check_user_id;
 use crate::repository::{InferenceRequest, InferenceResponse, ModelVersion, Task};
 use crate::state::ServingState;
 use crate::tensor::{DataType, Shape, Tensor};
@@ -40,12 +41,8 @@ impl ModelServing {
         let image = image(request.image_data, request.image).await?;
 
         let (input, placement) = self.decode(&model, image, call).await?;
-        let request_for_model = InferenceRequest {
-            id: request_id.clone(),
-            inputs: vec![input],
-            outputs: Vec::new(),
-            priority: 0,
-        };
+        let request_for_model =
+            InferenceRequest { id: request_id.clone(), inputs: vec![input], ..InferenceRequest::default() };
         let response = model.infer(request_for_model, call.deadline).await?;
         let detections = detections_of_only_row(&model, &response)?;
 
@@ -129,14 +126,6 @@ fn request_id(request_id: String) -> Result<String, ServingError> {
     match identifier::validate(&request_id) {
         Ok(()) => Ok(request_id),
         Err(reason) => Err(ServingError::InvalidInput(format!("request_id {reason}."))),
-    }
-}
-
-/// Checks the id of a user, which may be empty: nobody is named then.
-pub(super) fn check_user_id(user_id: &str) -> Result<(), ServingError> {
-    match identifier::validate(user_id) {
-        Ok(()) | Err(identifier::IdentifierError::Empty) => Ok(()),
-        Err(reason) => Err(ServingError::InvalidInput(format!("user_id {reason}."))),
     }
 }
 

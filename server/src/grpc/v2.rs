@@ -2,6 +2,7 @@
 //!
 //! What is not served says so: see [`not_supported`].
 
+mod answer;
 mod codec;
 mod infer;
 mod stream;

@@ -1,6 +1,5 @@
 //! A model version on disk becomes one that can be asked: opened on its device, warmed, measured, scheduled.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -8,6 +7,7 @@ use std::thread::available_parallelism;
 use super::RepositoryConfig;
 use super::complete::{CompletedModel, complete};
 use super::discover::ModelSource;
+use super::labels;
 use super::observer::VersionObserver;
 use super::parameters::Parameters;
 use super::placement::Placement;
@@ -43,6 +43,8 @@ pub(crate) fn load_version(
         Task::None | Task::Classification => None,
     };
     let CompletedModel { config, signature, vision } = completed;
+    let labels = labels::read(&source.folder, &config, parameters.task, &parameters.labels)
+        .map_err(|detail| loading.config_error(detail))?;
     let signature = Arc::new(signature);
     let started = loading.start(&parameters, &signature)?;
     let version = number.to_string();
@@ -67,6 +69,7 @@ pub(crate) fn load_version(
         outputs: signature.outputs.clone(),
         vision,
         task: parameters.task,
+        labels,
         detector,
         execution_provider: started.provider,
         fallback_reason: started.fallback_reason,
@@ -164,7 +167,7 @@ impl Loading<'_> {
         if !matches!(*boxes.dims, [.., 4 | -1]) {
             return Err(format!("output `{}` has no boxes: its last dimension must be 4", boxes.name));
         }
-        let labels = self.labels(&parameters.labels)?;
+        let labels = labels::names(&self.source.folder, &parameters.labels)?;
         if let Some(&classes) = scores.dims.last()
             && classes >= 0
             && usize::try_from(classes) != Ok(labels.len())
@@ -186,14 +189,6 @@ impl Loading<'_> {
             iou_threshold: parameters.iou_threshold,
             max_detections: parameters.max_detections,
         })
-    }
-
-    /// The names of the classes, one a line.
-    fn labels(&self, file: &str) -> Result<Vec<Arc<str>>, String> {
-        let path = self.source.folder.join(file);
-        let text =
-            fs::read_to_string(&path).map_err(|error| format!("the labels {}: {error}", path.display()))?;
-        Ok(text.lines().map(|line| line.trim().into()).collect())
     }
 
     /// Opens and warms the instances: on the GPU if it is asked for or can be had, else on the CPU.

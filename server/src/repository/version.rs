@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use convoy_proto::inference::ModelConfig;
 
+use super::labels::Labels;
 use super::statistics::{ModelStatistics, VersionStatistics};
 use crate::backend::ExecutionProvider;
 use crate::detection::{Detection, Detector};
@@ -102,6 +103,7 @@ pub struct ModelVersion {
     pub(super) outputs: Vec<TensorSpec>,
     pub(super) vision: Option<VisionInput>,
     pub(super) task: Task,
+    pub(super) labels: Labels,
     pub(super) detector: Option<Detector>,
     pub(super) execution_provider: ExecutionProvider,
     pub(super) fallback_reason: Option<String>,
@@ -143,6 +145,11 @@ impl ModelVersion {
     /// What the outputs mean.
     pub fn task(&self) -> Task {
         self.task
+    }
+
+    /// Names of the classes of the output `name`, by their index; empty when there are none.
+    pub fn labels(&self, name: &str) -> &[Arc<str>] {
+        self.labels.get(name).map_or(&[], |labels| labels)
     }
 
     /// Rows a request may have; 0 when the model has no batch dimension.

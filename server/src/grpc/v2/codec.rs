@@ -1,20 +1,13 @@
-//! Tensors between the protocol's messages and ours.
+//! The inputs and parameters of the protocol's messages as ours.
 
-use crate::detection::Detection;
 use crate::error::ServingError;
-use crate::repository::DETECTIONS_OUTPUT;
+use crate::inference::{Parameter, Parameters};
 use crate::tensor::{DataType, Shape, Tensor};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use convoy_proto::inference::infer_parameter::ParameterChoice;
 use convoy_proto::inference::model_infer_request::InferInputTensor;
-use convoy_proto::inference::model_infer_response::InferOutputTensor;
-use convoy_proto::inference::{InferParameter, InferTensorContents, ModelInferResponse};
-use serde::Serialize;
+use convoy_proto::inference::{InferParameter, InferTensorContents};
 use std::collections::HashMap;
-use std::time::Duration;
-
-/// The parameters of a request or of one of its tensors.
-pub(super) type Parameters = HashMap<String, InferParameter>;
 
 /// The inputs of a request. Their data is in `raw`, one entry for each input, or in their `contents`; never both.
 pub(super) fn inputs(tensors: Vec<InferInputTensor>, raw: Vec<Bytes>) -> Result<Vec<Tensor>, ServingError> {
@@ -144,84 +137,31 @@ fn each<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> Option<[u8; 
     Some(data.freeze())
 }
 
-/// Adds `tensor` to the answer, its data raw.
-pub(super) fn push_output(response: &mut ModelInferResponse, tensor: Tensor) {
-    response.outputs.push(InferOutputTensor {
-        name: tensor.name,
-        datatype: tensor.datatype.as_str().to_owned(),
-        shape: tensor.shape.into_dims(),
-        parameters: HashMap::new(),
-        contents: None,
-    });
-    response.raw_output_contents.push(tensor.data);
+/// Parameters as they came; those without a value are as good as absent.
+pub(super) fn parameters(given: HashMap<String, InferParameter>) -> Parameters {
+    let value = |parameter: InferParameter| {
+        Some(match parameter.parameter_choice? {
+            ParameterChoice::BoolParam(value) => Parameter::Bool(value),
+            ParameterChoice::Int64Param(value) => Parameter::Int(value),
+            ParameterChoice::StringParam(value) => Parameter::Text(value),
+            ParameterChoice::DoubleParam(value) => Parameter::Double(value),
+            ParameterChoice::Uint64Param(value) => Parameter::Uint(value),
+        })
+    };
+    given.into_iter().filter_map(|(name, parameter)| Some((name, value(parameter)?))).collect()
 }
 
-/// The output `detections`: for each row a JSON array of what was found, boxes in 0..1 of the tensor.
-pub(super) fn detections_output(rows: &[Vec<Detection>]) -> Result<Tensor, ServingError> {
-    let texts: Result<Vec<Vec<u8>>, _> = rows
-        .iter()
-        .map(|row| serde_json::to_vec(&row.iter().map(DetectionJson::from).collect::<Vec<_>>()))
-        .collect();
-    let texts = texts.map_err(|error| {
-        ServingError::Internal(format!("The detections cannot be written as JSON: {error}."))
-    })?;
-    Ok(Tensor::from_byte_strings(DETECTIONS_OUTPUT, texts))
-}
-
-#[derive(Serialize)]
-struct DetectionJson<'a> {
-    class_name: &'a str,
-    confidence: f32,
-    bbox: BoundingBoxJson,
-}
-
-#[derive(Serialize)]
-struct BoundingBoxJson {
-    x_min: f32,
-    y_min: f32,
-    x_max: f32,
-    y_max: f32,
-}
-
-impl<'a> From<&'a Detection> for DetectionJson<'a> {
-    fn from(found: &'a Detection) -> Self {
-        let [x_min, y_min, x_max, y_max] = found.bbox;
-        let bbox = BoundingBoxJson { x_min, y_min, x_max, y_max };
-        Self { class_name: &found.class_name, confidence: found.confidence, bbox }
-    }
-}
-
-/// The text of parameter `name`; empty when it is absent.
-pub(super) fn text_parameter<'a>(parameters: &'a Parameters, name: &str) -> Result<&'a str, ServingError> {
-    match parameters.get(name).and_then(|parameter| parameter.parameter_choice.as_ref()) {
-        None => Ok(""),
-        Some(ParameterChoice::StringParam(text)) => Ok(text),
-        Some(_) => Err(invalid(format!("The parameter `{name}` is not a text: send it as string_param."))),
-    }
-}
-
-/// The parameter `timeout`, in microseconds as Triton has it; 0 is none.
-pub(super) fn timeout_parameter(parameters: &Parameters) -> Result<Option<Duration>, ServingError> {
-    let microseconds =
-        match parameters.get("timeout").and_then(|parameter| parameter.parameter_choice.as_ref()) {
-            None => return Ok(None),
-            Some(ParameterChoice::Int64Param(value)) => u64::try_from(*value).ok(),
-            Some(ParameterChoice::Uint64Param(value)) => Some(*value),
-            Some(_) => None,
-        };
-    match microseconds {
-        None => Err(invalid(
-            "The parameter `timeout` is no number of microseconds: send it as int64_param, 0 or more."
-                .to_owned(),
-        )),
-        Some(0) => Ok(None),
-        Some(value) => Ok(Some(Duration::from_micros(value))),
-    }
-}
-
-/// A number as a parameter of an answer.
-pub(super) fn number(value: f64) -> InferParameter {
-    InferParameter { parameter_choice: Some(ParameterChoice::DoubleParam(value)) }
+/// Parameters of an answer.
+pub(super) fn to_proto(parameters: Parameters) -> HashMap<String, InferParameter> {
+    let value = |value| match value {
+        Parameter::Bool(value) => ParameterChoice::BoolParam(value),
+        Parameter::Int(value) => ParameterChoice::Int64Param(value),
+        Parameter::Text(value) => ParameterChoice::StringParam(value),
+        Parameter::Double(value) => ParameterChoice::DoubleParam(value),
+        Parameter::Uint(value) => ParameterChoice::Uint64Param(value),
+    };
+    let parameters = parameters.into_iter();
+    parameters.map(|(name, v)| (name, InferParameter { parameter_choice: Some(value(v)) })).collect()
 }
 
 pub(super) fn invalid(sentence: String) -> ServingError {
@@ -299,27 +239,19 @@ mod tests {
     }
 
     #[test]
-    fn the_timeout_counts_microseconds() {
-        let with = |choice| {
-            let parameter = InferParameter { parameter_choice: Some(choice) };
-            timeout_parameter(&HashMap::from([("timeout".to_owned(), parameter)]))
-        };
-        assert_eq!(with(ParameterChoice::Int64Param(1500)), Ok(Some(Duration::from_micros(1500))));
-        assert_eq!(with(ParameterChoice::Int64Param(0)), Ok(None));
-        assert!(with(ParameterChoice::Int64Param(-1)).is_err());
-        assert!(with(ParameterChoice::StringParam("1s".to_owned())).is_err());
-    }
-
-    #[test]
-    fn detections_are_one_json_array_per_row() {
-        let found = Detection { class_name: "bus".into(), confidence: 0.5, bbox: [0.0, 0.25, 0.5, 1.0] };
-        let output = detections_output(&[vec![found], vec![]]).unwrap();
-        assert_eq!(
-            (output.name.as_str(), output.datatype, &output.shape[..]),
-            ("detections", DataType::Bytes, &[2][..])
-        );
-        let rows = output.byte_strings().unwrap();
-        let expected = r#"[{"class_name":"bus","confidence":0.5,"bbox":{"x_min":0.0,"y_min":0.25,"x_max":0.5,"y_max":1.0}}]"#;
-        assert_eq!(rows, [expected, "[]"]);
+    fn parameters_come_back() {
+        let all = [
+            Parameter::Bool(true),
+            Parameter::Int(-1),
+            Parameter::Uint(u64::MAX),
+            Parameter::Double(0.5),
+            Parameter::Text("x".to_owned()),
+        ];
+        for value in all {
+            let one: Parameters = [("p".to_owned(), value)].into_iter().collect();
+            assert_eq!(parameters(to_proto(one.clone())), one);
+        }
+        let none = HashMap::from([("p".to_owned(), InferParameter { parameter_choice: None })]);
+        assert_eq!(parameters(none), Parameters::default());
     }
 }

@@ -1,0 +1,51 @@
+//! Where a failed request ends: one log line, one answer.
+
+use crate::error::ServingError;
+use axum::Json;
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+use service_kit::json_error::ErrorBody;
+use service_kit::{ErrorCode, JsonError, readable};
+
+/// Logs `error` once and answers it. `model` is what the caller asked for, `request_id` may be empty.
+///
+/// Levels are those of the gRPC face: refusals under load, of which there may be thousands a second, are for debugging.
+pub(super) fn answer(error: &ServingError, model: &str, request_id: &str) -> JsonError {
+    let code = error.code();
+    let (model, detail) = (readable(model), error.to_string());
+    let detail = readable(&detail);
+    macro_rules! log {
+        ($level:ident) => {
+            tracing::$level!(
+                request_id,
+                model = &*model,
+                code = code.as_str(),
+                error = &*detail,
+                "A request failed."
+            )
+        };
+    }
+    match code {
+        ErrorCode::Internal => log!(error),
+        ErrorCode::DeadlineExceeded | ErrorCode::Unavailable => log!(warn),
+        ErrorCode::Overloaded => log!(debug),
+        ErrorCode::InvalidInput | ErrorCode::NotFound | ErrorCode::AlreadyExists | ErrorCode::TooLarge => {
+            log!(info);
+        }
+    }
+    let answer = JsonError::new(code, error.public_message()).with_retry_after(error.retry_after());
+    if request_id.is_empty() { answer } else { answer.with_request_id(request_id) }
+}
+
+/// The answer to a fault of ours: `what`, without a full stop; `error` is for the log.
+pub(super) fn internal(what: &str, error: &dyn std::fmt::Display) -> JsonError {
+    tracing::error!(%error, "{what}.");
+    JsonError::new(ErrorCode::Internal, format!("{what}; the server's log says why."))
+}
+
+/// What this server does not do: 501, as Triton answers, with the reason.
+pub(super) fn not_supported(what: &str) -> Response {
+    let error = format!("{what} is not supported by this server.");
+    let body = ErrorBody { error, code: "not_supported".to_owned(), request_id: None };
+    (StatusCode::NOT_IMPLEMENTED, Json(body)).into_response()
+}
