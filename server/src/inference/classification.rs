@@ -149,7 +149,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_agrees_with_a_full_sort(rows in 1_usize..4, row in 1_usize..9, classes in 1_usize..12, seed in any::<u32>()) {
-            let values: Vec<f32> = (0..rows * row).map(|i| ((i as u32 * 2_654_435_761_u32) ^ seed) as f32 / 1e9).collect();
+            let values: Vec<f32> = (0..rows * row).map(|i| ((i as u32).wrapping_mul(2_654_435_761) ^ seed) as f32 / 1e9).collect();
             let answer = classify(&floats(&[rows as i64, row as i64], &values), true, classes, &[]).unwrap();
             let mut expected = Vec::new();
             for row in values.chunks(row) {

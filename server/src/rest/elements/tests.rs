@@ -28,16 +28,16 @@ fn flat_and_nested_data_are_the_same_elements() {
 #[test]
 fn data_that_nests_otherwise_is_refused() {
     let cases = [
-        ("[1,2,3]", "3 elements, its shape [2,2] has 4"),
+        ("[1, 2, 3]", "3 elements, its shape [2,2] has 4"),
         ("[1,2,3,4,5]", "more elements"),
-        ("[[1,2],[3]]", "nested as its shape"),
+        ("[[1,2], [3]]", "nested as its shape"),
         ("[[1,2,3],[4]]", "nested as its shape"),
         ("[[1,2],3,4]", "nested as its shape"),
         ("[1,2,[3,4]]", "nested as its shape"),
         ("[[[1,2],[3,4]]]", "nested as its shape"),
         ("[[1,2,3,4]]", "nested as its shape"),
-        ("12345", "no array"),
-        ("\"abcdef\"", "no array"),
+        ("1234567890", "no array"),
+        ("\"abcdefgh\"", "no array"),
         ("[1]", "less data"),
     ];
     for (json, part) in cases {
