@@ -6,6 +6,7 @@
 //! | [`describe`] | what is answered about server and models |
 //! | [`infer`] | an inference, from its body to its answer |
 //! | [`request`], [`answer`], [`elements`] | the bodies: JSON, alone or with binary tensors |
+//! | [`repository`] | index, loading, unloading, statistics |
 //! | [`encoding`] | gzip and deflate |
 //! | [`failure`] | where a failed request ends |
 
@@ -15,6 +16,7 @@ mod elements;
 mod encoding;
 mod failure;
 mod infer;
+mod repository;
 mod request;
 
 use crate::metrics;
@@ -39,12 +41,17 @@ pub(crate) fn router(state: Arc<ServingState>, readiness: Readiness) -> Router {
         .route("/v2", get(describe::server_metadata))
         .route("/v2/", get(describe::server_metadata))
         .route("/v2/health/live", get(StatusCode::OK))
-        .route("/v2/health/ready", get(describe::server_ready));
-    let of_models: [(&str, MethodRouter<Arc<ServingState>>); 4] = [
+        .route("/v2/health/ready", get(describe::server_ready))
+        .route("/v2/models/stats", get(repository::all_statistics))
+        .route("/v2/repository/index", post(repository::index))
+        .route("/v2/repository/models/{model}/load", post(repository::load))
+        .route("/v2/repository/models/{model}/unload", post(repository::unload));
+    let of_models: [(&str, MethodRouter<Arc<ServingState>>); 5] = [
         ("", get(describe::model_metadata)),
         ("/ready", get(describe::model_ready)),
         ("/config", get(describe::model_config)),
         ("/infer", post(infer::infer)),
+        ("/stats", get(repository::statistics)),
     ];
     for (path, handler) in of_models {
         router = router

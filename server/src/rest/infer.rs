@@ -94,7 +94,11 @@ fn header_length(headers: &HeaderMap) -> Result<Option<usize>, ServingError> {
     })
 }
 
-async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, ServingError> {
+/// The whole of a body.
+///
+/// # Errors
+/// `TooLarge` for one over the limit, `InvalidInput` for one that is cut off.
+pub(super) async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, ServingError> {
     let too_large = || {
         ServingError::TooLarge(format!(
             "The request body is larger than the limit of {MAX_MESSAGE_BYTES} bytes: send less at once."

@@ -185,7 +185,97 @@ async fn a_stream_answers_in_order_and_survives_a_bad_request() {
         answers.iter().map(|answer| answer.infer_response.as_ref().unwrap().id.as_str()).collect();
     assert_eq!(ids, ["1", "2", "3"]);
     let failed: Vec<_> = answers.iter().map(|answer| !answer.error_message.is_empty()).collect();
-    assert_eq!(failed, [false, true, false]);
+    assert_eq!(failed, [false, true, false], "{answers:?}");
+}
+
+fn parameter(choice: ParameterChoice) -> InferParameter {
+    InferParameter { parameter_choice: Some(choice) }
+}
+
+#[tokio::test]
+async fn encoded_images_take_the_place_of_a_tensor() {
+    let as_bytes = |images: Vec<Bytes>| ModelInferRequest {
+        inputs: vec![InferInputTensor {
+            datatype: "BYTES".to_owned(),
+            shape: vec![images.len() as i64, 1],
+            contents: Some(InferTensorContents { bytes_contents: images, ..Default::default() }),
+            ..input(1)
+        }],
+        raw_input_contents: vec![],
+        ..request(Bytes::new(), &["detections", "boxes"])
+    };
+    let tensor = infer(request(photo_pixels().await, &["detections", "boxes"])).await.unwrap();
+    let image = infer(as_bytes(vec![photo()])).await.unwrap();
+    // This model stretches images, so fractions of the image are fractions of the tensor.
+    assert_eq!(image.raw_output_contents, tensor.raw_output_contents);
+    let three = infer(as_bytes(vec![photo(), photo(), photo()])).await.unwrap();
+    assert_eq!(json_rows(&three.raw_output_contents[0]).len(), 3);
+
+    let status = infer(as_bytes(vec![photo(), photo(), photo().slice(..2000)])).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("Image 2 of input `images`"), "{status}");
+}
+
+#[tokio::test]
+async fn typed_outputs_and_echoed_parameters_come_on_request() {
+    let raw = infer(request(grey(), &["boxes"])).await.unwrap();
+    let parameters = [
+        ("binary_data_output".to_owned(), parameter(ParameterChoice::BoolParam(false))),
+        ("colour".to_owned(), parameter(ParameterChoice::Uint64Param(7))),
+        // Some clients always send it; 0 is no sequence.
+        ("sequence_id".to_owned(), parameter(ParameterChoice::Int64Param(0))),
+        ("priority".to_owned(), parameter(ParameterChoice::Uint64Param(1))),
+    ];
+    let typed = ModelInferRequest { parameters: parameters.into(), ..request(grey(), &["boxes"]) };
+    let typed = infer(typed).await.unwrap();
+    assert!(typed.raw_output_contents.is_empty());
+    let contents = typed.outputs[0].contents.as_ref().unwrap();
+    let bytes: Vec<u8> = contents.fp32_contents.iter().flat_map(|value| value.to_le_bytes()).collect();
+    assert_eq!(bytes, raw.raw_output_contents[0]);
+    assert_eq!(typed.parameters["colour"], parameter(ParameterChoice::Uint64Param(7)));
+    let mut names: Vec<_> = typed.parameters.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["colour", "inference_time_ms", "queue_time_ms"]);
+
+    let mut mixed = request(grey(), &["boxes", "scores"]);
+    mixed.outputs[0].parameters =
+        [("binary_data".to_owned(), parameter(ParameterChoice::BoolParam(false)))].into();
+    assert_eq!(infer(mixed).await.unwrap_err().code(), Code::InvalidArgument);
+    let sequence = [("sequence_start".to_owned(), parameter(ParameterChoice::BoolParam(true)))];
+    let sequence = ModelInferRequest { parameters: sequence.into(), ..request(grey(), &["boxes"]) };
+    assert!(infer(sequence).await.unwrap_err().message().contains("sequences are not supported"));
+}
+
+#[tokio::test]
+async fn classification_ranks_the_values_of_each_row() {
+    let scores = |classes| {
+        let mut request = request([grey(), grey()].concat().into(), &["scores"]);
+        request.outputs[0].parameters =
+            [("classification".to_owned(), parameter(ParameterChoice::Int64Param(classes)))].into();
+        request
+    };
+    let answer = infer(scores(2)).await.unwrap();
+    assert_eq!((answer.outputs[0].datatype.as_str(), &*answer.outputs[0].shape), ("BYTES", &[2, 2][..]));
+    let text = String::from_utf8_lossy(&answer.raw_output_contents[0]).into_owned();
+    assert_eq!(text.matches(':').count(), 4, "value:index, and no labels: {text:?}");
+    assert_eq!(infer(scores(-1)).await.unwrap_err().code(), Code::InvalidArgument);
+    let mut detections = scores(1);
+    detections.outputs[0].name = "detections".to_owned();
+    assert_eq!(infer(detections).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_stream_keeps_many_requests_under_way() {
+    let requests: Vec<_> = (0..40)
+        .map(|i| ModelInferRequest { id: i.to_string(), ..request(grey(), &["detections"]) })
+        .collect();
+    let mut client = Server::shared().inference_client().await;
+    let answers = client.model_stream_infer(tokio_stream::iter(requests)).await.unwrap().into_inner();
+    let answers: Vec<_> = answers.map(|answer| answer.unwrap().infer_response.unwrap()).collect().await;
+    let ids: Vec<usize> = answers.iter().map(|answer| answer.id.parse().unwrap()).collect();
+    assert_eq!(ids, (0..40).collect::<Vec<_>>());
+    let last = parameter(ParameterChoice::BoolParam(true));
+    assert!(answers.iter().all(|answer| answer.parameters["triton_final_response"] == last));
 }
 
 #[tokio::test]

@@ -6,4 +6,5 @@ mod infer;
 mod lifecycle;
 mod metadata;
 mod predict;
+mod rest_infer;
 mod support;

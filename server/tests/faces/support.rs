@@ -48,6 +48,8 @@ pub(crate) fn config(path: &str) -> Config {
         "--http-addr=127.0.0.1:0",
         "--metrics-addr=127.0.0.1:0",
         "--device=cpu",
+        // However slow the machine, nothing is refused for being late.
+        "--slo=none",
         "--model-path",
         path.to_str().unwrap(),
     ];
