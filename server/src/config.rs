@@ -1,5 +1,6 @@
 //! What an operator can set, and the check before any port is bound.
 
+mod control;
 mod units;
 
 use crate::backend::Device;
@@ -10,6 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use control::ModelControl;
 pub use units::{ByteSize, ParseUnitError, Slo};
 
 /// The settings of model-serving. Every flag has an environment variable; the flag wins.
@@ -38,6 +40,10 @@ pub struct Config {
     /// and no default, such requests are refused.
     #[arg(long, env = "DEFAULT_MODEL", value_name = "NAME")]
     pub default_model: Option<String>,
+
+    /// Which models are served, and who decides it.
+    #[command(flatten)]
+    pub control: ModelControl,
 
     /// Where models run: auto takes a CUDA GPU when one can be used, else the CPU; cuda refuses to start without.
     #[arg(long, env = "DEVICE", value_name = "auto|cpu|cuda", default_value_t = Device::Auto)]
@@ -144,6 +150,9 @@ pub enum ConfigError {
         "The default model's name is empty: set --default-model (DEFAULT_MODEL) to a model's name, or leave it out."
     )]
     EmptyDefaultModel,
+    /// `--load-model` does not fit the other settings.
+    #[error("--load-model (LOAD_MODEL) cannot be used so: {0}.")]
+    LoadModel(&'static str),
     /// `--audit-key` is too short.
     #[error(
         "The audit key is shorter than 16 bytes: set --audit-key (AUDIT_KEY) to a longer secret, or leave it out."
@@ -195,6 +204,7 @@ impl Config {
         if self.audit_key.as_ref().is_some_and(|key| key.as_bytes().len() < AuditKey::MIN_BYTES) {
             return Err(ConfigError::ShortAuditKey);
         }
+        self.control.validate()?;
         self.validate_limits()?;
         let addresses = [self.grpc_addr, self.http_addr, self.metrics_addr];
         for (i, address) in addresses.iter().enumerate() {
@@ -234,6 +244,8 @@ impl Config {
             default_max_batch_size: self.default_max_batch_size as usize,
             profile_time: self.profile_time,
             slo: self.slo.limit(),
+            control_mode: self.control.model_control_mode,
+            load_models: self.control.load_models.clone(),
             ..RepositoryConfig::new(&self.model_path)
         }
     }

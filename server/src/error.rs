@@ -19,6 +19,12 @@ pub enum ServingError {
         /// The name that was asked for.
         name: String,
     },
+    /// The caller's: the model was unloaded.
+    #[error("Model `{name}` is not loaded here.")]
+    ModelNotLoaded {
+        /// The name that was asked for.
+        name: String,
+    },
     /// The caller's: several models are loaded, and none of them is the default.
     #[error("Name a model: this server has several and no default model.")]
     NoDefaultModel,
@@ -76,9 +82,10 @@ impl ServingError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::InvalidInput(_) => ErrorCode::InvalidInput,
-            Self::ModelNotFound { .. } | Self::VersionNotFound { .. } | Self::NoDefaultModel => {
-                ErrorCode::NotFound
-            }
+            Self::ModelNotFound { .. }
+            | Self::ModelNotLoaded { .. }
+            | Self::VersionNotFound { .. }
+            | Self::NoDefaultModel => ErrorCode::NotFound,
             Self::TooLarge(_) => ErrorCode::TooLarge,
             Self::Overloaded { .. } => ErrorCode::Overloaded,
             Self::DeadlineExceeded(_) => ErrorCode::DeadlineExceeded,

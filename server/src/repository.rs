@@ -9,8 +9,11 @@ mod discover;
 mod labels;
 mod load;
 mod observer;
+mod operations;
 mod parameters;
 mod placement;
+mod registry;
+mod retire;
 mod statistics;
 mod version;
 mod warmup;
@@ -19,18 +22,30 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use service_kit::Readiness;
+
 use crate::backend::Device;
 use crate::backend::onnx::OnnxRuntime;
 use crate::config::Slo;
 use crate::error::{LoadError, ServingError};
 use crate::scheduler::ServingObserver;
-use discover::ModelSource;
+use operations::Shared;
 
 pub use crate::scheduler::{InferenceRequest, InferenceResponse};
 pub use crate::tensor::TensorSpec;
 pub use control::{ControlParameters, IndexEntry, ParameterValue};
 pub use statistics::{BatchStatistics, InferStatistics, ModelStatistics, StatisticDuration};
 pub use version::{DETECTIONS_OUTPUT, ModelVersion, Task, VisionInput};
+
+/// Whether models are loaded and unloaded while the server runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ModelControlMode {
+    /// Every model of the repository is loaded at start; that is all.
+    #[default]
+    None,
+    /// At start the models named by `--load-model` are loaded; clients load and unload others, and these.
+    Explicit,
+}
 
 /// How models are found and run.
 #[derive(Clone, Debug)]
@@ -51,9 +66,15 @@ pub struct RepositoryConfig {
     pub profile_time: Duration,
     /// The latency objective of models whose parameters set none. `None`: only callers' deadlines count.
     pub slo: Option<Duration>,
+    /// Whether models are loaded and unloaded on request.
+    pub control_mode: ModelControlMode,
+    /// Models that are loaded at start in [`ModelControlMode::Explicit`]; [`RepositoryConfig::ALL_MODELS`] alone: all.
+    pub load_models: Vec<String>,
 }
 
 impl RepositoryConfig {
+    /// Stands for every model in [`RepositoryConfig::load_models`].
+    pub const ALL_MODELS: &'static str = "*";
     /// Default of [`RepositoryConfig::queue_size`].
     pub const DEFAULT_QUEUE_SIZE: usize = 256;
     /// Default of [`RepositoryConfig::default_max_batch_size`].
@@ -74,159 +95,167 @@ impl RepositoryConfig {
             default_max_batch_size: Self::DEFAULT_MAX_BATCH_SIZE,
             profile_time: Self::DEFAULT_PROFILE_TIME,
             slo: Self::DEFAULT_SLO,
+            control_mode: ModelControlMode::None,
+            load_models: Vec::new(),
         }
     }
 }
 
-/// The models being served.
+/// The models being served: a set that loads and unloads change while it is asked.
 pub struct ModelRepository {
-    /// By name, then newest first.
-    versions: Vec<Arc<ModelVersion>>,
-    default_model: Option<String>,
+    shared: Arc<Shared>,
 }
 
 impl ModelRepository {
-    /// Loads every model, warms it and starts its instances. Blocking: seconds.
+    /// Opens the repository and ONNX Runtime; no model is loaded yet. Blocking.
     ///
     /// # Errors
-    /// When ONNX Runtime, the repository, or any model in it cannot be used.
-    pub fn load(config: &RepositoryConfig, observer: Arc<dyn ServingObserver>) -> Result<Self, LoadError> {
-        let sources = discover::discover(&config.path)?;
-        let default_model = default_model(config, &sources)?;
-        let runtime = OnnxRuntime::load(config.onnxruntime_lib.as_deref())?;
-        let mut versions = Vec::new();
-        for source in &sources {
-            for version in &source.versions {
-                let observer = Arc::clone(&observer);
-                versions.push(Arc::new(load::load_version(&runtime, config, source, version, observer)?));
+    /// When ONNX Runtime or the repository cannot be used, or when, in [`ModelControlMode::None`], it holds no model or
+    /// not the default one.
+    pub fn open(config: &RepositoryConfig, observer: Arc<dyn ServingObserver>) -> Result<Self, LoadError> {
+        let names = discover::names(&config.path)?;
+        let chosen = match config.control_mode {
+            ModelControlMode::None if names.is_empty() => {
+                return Err(discover::nothing_to_serve(&config.path));
             }
-        }
-        log_fallback(&versions);
-        Ok(Self { versions, default_model })
+            ModelControlMode::None => {
+                check_default_model(config, &names)?;
+                names
+            }
+            ModelControlMode::Explicit if config.load_models == [RepositoryConfig::ALL_MODELS] => names,
+            ModelControlMode::Explicit => config.load_models.clone(),
+        };
+        let runtime = OnnxRuntime::load(config.onnxruntime_lib.as_deref())?;
+        Ok(Self { shared: Shared::new(config.clone(), runtime, observer, chosen) })
     }
 
-    /// The model `name` (empty: the default one) in `version` (empty: the newest one).
+    /// Opens the repository and loads all that it is to serve from the start. Blocking: seconds.
     ///
     /// # Errors
-    /// `NotFound` for what is not here.
-    pub fn get(&self, name: &str, version: &str) -> Result<Arc<ModelVersion>, ServingError> {
-        let name = match (name, &self.default_model) {
-            ("", Some(default)) => default,
-            ("", None) => return Err(ServingError::NoDefaultModel),
-            (name, _) => name,
-        };
-        let mut versions = self.versions.iter().filter(|model| model.name() == name).peekable();
-        if versions.peek().is_none() {
-            return Err(ServingError::ModelNotFound { name: name.to_owned() });
+    /// As [`ModelRepository::open`], and when any of the models cannot be served.
+    pub fn load(config: &RepositoryConfig, observer: Arc<dyn ServingObserver>) -> Result<Self, LoadError> {
+        let repository = Self::open(config, observer)?;
+        match repository.load_chosen().into_iter().next() {
+            Some(error) => Err(error),
+            None => Ok(repository),
         }
-        let found = versions.find(|model| version.is_empty() || model.version() == version);
-        found.cloned().ok_or_else(|| ServingError::VersionNotFound {
-            name: name.to_owned(),
-            version: version.to_owned(),
-        })
     }
 
-    /// Every model in the repository, loaded or not, with its versions: sorted by name, then newest first.
-    pub fn index(&self, only_ready: bool) -> Vec<IndexEntry> {
-        // All that are here are ready.
-        let _ = only_ready;
-        let entry = |model: &Arc<ModelVersion>| IndexEntry {
-            name: model.name().to_owned(),
-            version: model.version().to_owned(),
-            state: "READY",
-            reason: String::new(),
-        };
-        self.versions.iter().map(entry).collect()
+    /// Keeps `readiness` from being ready until each model that is to be served from the start is served with all its
+    /// versions, or was unloaded on request.
+    pub fn hold_until_served(&self, readiness: &Readiness) {
+        self.shared.hold_until_served(readiness);
+    }
+
+    /// Loads what is to be served from the start, one model after the other, and gives what went wrong: a model that
+    /// cannot be loaded leaves the others alone. Blocking: seconds for each.
+    pub fn load_chosen(&self) -> Vec<LoadError> {
+        self.shared.load_chosen()
     }
 
     /// Loads the model `name`, or loads it again from what is on disk now, and answers when it is served. The version
     /// that was served before is served until then; what it was asked by then, it answers.
     ///
+    /// The load goes on when the future is dropped.
+    ///
     /// # Errors
-    /// `Unavailable` in `--model-control-mode none` and while the server stops, `NotFound` for a model that the
+    /// `Unavailable` in [`ModelControlMode::None`] and while the server stops, `NotFound` for a model that the
     /// repository does not hold, `InvalidInput` for parameters that cannot be and for a model that cannot be served
     /// (the one that was served before still is), `Overloaded` when too many loads wait.
     pub async fn load_model(&self, name: &str, parameters: ControlParameters) -> Result<(), ServingError> {
-        let _ = (name, parameters);
-        Err(not_controlled())
+        self.shared.load_on_request(name, parameters).await
     }
 
     /// Stops serving the model `name`: it is asked nothing more at once, answers what it was asked, and its memory is
-    /// returned. A model that is not loaded is none that fails.
+    /// returned. It answers when that is done, or after a few seconds if it takes longer: the index then says
+    /// `UNLOADING` for as long as it does. A model that is not loaded stays so.
     ///
     /// # Errors
     /// As [`ModelRepository::load_model`].
     pub async fn unload_model(&self, name: &str, parameters: ControlParameters) -> Result<(), ServingError> {
-        let _ = (name, parameters);
-        Err(not_controlled())
+        self.shared.unload_on_request(name, parameters).await
+    }
+
+    /// The model `name` (empty: the default one) in `version` (empty: the newest one).
+    ///
+    /// # Errors
+    /// `NotFound` for what is not here, `Unavailable` for what is being loaded or could not be.
+    pub fn get(&self, name: &str, version: &str) -> Result<Arc<ModelVersion>, ServingError> {
+        let registry = self.shared.registry();
+        match (name, self.shared.default_model(&registry)) {
+            ("", Some(default)) => registry.get(default, version),
+            ("", None) => Err(ServingError::NoDefaultModel),
+            (name, _) => registry.get(name, version),
+        }
+    }
+
+    /// Every model in the repository, loaded or not, with its versions: sorted by name, then newest first.
+    pub fn index(&self, only_ready: bool) -> Vec<IndexEntry> {
+        self.shared.index(only_ready)
     }
 
     /// What the versions being served have done: all of them (`name` empty), all of a model (`version` empty), or one.
     ///
     /// # Errors
-    /// `NotFound` for what is not served.
+    /// As [`ModelRepository::get`].
     pub fn statistics(&self, name: &str, version: &str) -> Result<Vec<ModelStatistics>, ServingError> {
-        if !name.is_empty() {
+        let models = if name.is_empty() {
+            self.versions()
+        } else if version.is_empty() {
             self.get(name, version)?;
-        }
-        let wanted = |model: &&Arc<ModelVersion>| {
-            (name.is_empty() || model.name() == name) && (version.is_empty() || model.version() == version)
+            self.versions_of(name)
+        } else {
+            vec![self.get(name, version)?]
         };
-        Ok(self.versions.iter().filter(wanted).map(|model| model.statistics()).collect())
+        Ok(models.iter().map(|model| model.statistics()).collect())
     }
 
     /// Every version being served, sorted by name, then newest first.
     pub fn versions(&self) -> Vec<Arc<ModelVersion>> {
-        self.versions.clone()
+        self.shared.registry().served().cloned().collect()
+    }
+
+    /// The versions of `name` being served, newest first.
+    pub fn versions_of(&self, name: &str) -> Vec<Arc<ModelVersion>> {
+        self.shared.registry().served_of(name).cloned().collect()
     }
 
     /// Name of the model that an empty name means.
     pub fn default_model(&self) -> Option<String> {
-        self.default_model.clone()
+        self.shared.default_model(&self.shared.registry()).map(str::to_owned)
     }
 
-    /// Refuses new requests (`Unavailable`), runs what is queued, and joins the instances' threads. Blocking.
+    /// Refuses loads and unloads from now on; a load that is under way ends at its next step.
+    pub fn end_control(&self) {
+        self.shared.end_control();
+    }
+
+    /// Refuses new requests (`Unavailable`), runs what is queued, joins the instances' threads, and waits for loads,
+    /// unloads and the ends of versions that are under way. Blocking.
     pub fn shutdown(&self) {
-        // All are closed first, so that they drain side by side.
-        for model in &self.versions {
-            model.close();
-        }
-        for model in &self.versions {
-            model.stop();
-        }
+        self.shared.shutdown();
     }
 }
 
-/// The model that an empty name means: the one that is configured, else the only one.
-fn default_model(config: &RepositoryConfig, sources: &[ModelSource]) -> Result<Option<String>, LoadError> {
-    let Some(name) = &config.default_model else {
-        return Ok(match sources {
-            [only] => Some(only.name.clone()),
-            _ => None,
-        });
-    };
-    if sources.iter().any(|source| source.name == *name) {
-        return Ok(Some(name.clone()));
+impl Drop for ModelRepository {
+    /// Nothing is left behind: when this returns, no thread of the repository runs.
+    fn drop(&mut self) {
+        self.shared.shutdown();
+        self.shared.forget_all();
     }
-    let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
-    Err(LoadError::Repository {
-        path: config.path.clone(),
-        detail: format!("it does not hold the default model `{name}`; its models are {}", names.join(", ")),
-    })
 }
 
-/// The answer to a load or unload in a mode that has none.
-fn not_controlled() -> ServingError {
-    ServingError::Unavailable(
-        "Models are not loaded and unloaded on request here: start the server with --model-control-mode explicit."
-            .to_owned(),
-    )
-}
-
-/// Says once, and not for each model, why there is no GPU.
-fn log_fallback(versions: &[Arc<ModelVersion>]) {
-    if let Some(reason) = versions.iter().find_map(|model| model.fallback_reason()) {
-        tracing::info!(reason, "Models run on the CPU");
+/// The default model must be there when the set of models never changes.
+fn check_default_model(config: &RepositoryConfig, names: &[String]) -> Result<(), LoadError> {
+    match &config.default_model {
+        Some(name) if !names.contains(name) => Err(LoadError::Repository {
+            path: config.path.clone(),
+            detail: format!(
+                "it does not hold the default model `{name}`; its models are {}",
+                names.join(", ")
+            ),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -42,8 +42,8 @@ pub(crate) use shared::lock;
 
 pub use admission::{InputSpec, PixelInput, Signature};
 pub use observer::{
-    BatchReport, CloseReason, DeadWork, ModelLabels, NoObserver, Refusal, RequestReport, ServingObserver,
-    Stage,
+    BatchReport, CloseReason, DeadWork, ModelLabels, NoObserver, RefusalReason, RequestReport,
+    ServingObserver, Stage,
 };
 pub use pixels::{Layout, PixelConversion, PixelType};
 pub use policy::{Lane, PolicyLimits, QueuePolicy};
@@ -189,19 +189,23 @@ impl Scheduler {
         let request = shared.signature.prepare(request)?;
         let (reply, answer) = oneshot::channel();
         let enqueued_at = Instant::now();
+        let refuse = |reason| shared.observer.request_refused(shared.labels(), reason, Stage::Arrival);
         if deadline.is_some_and(|deadline| deadline <= enqueued_at) {
+            refuse(RefusalReason::Expired);
             return Err(expired());
         }
         let own = deadline.map(|deadline| deadline.saturating_duration_since(shared.epoch));
         let span = Span::current();
         let mut state = lock(&shared.state);
         if state.stopping {
+            refuse(RefusalReason::Unavailable);
             return Err(ServingError::Unavailable(format!(
                 "Model `{}` is stopping and takes no more requests.",
                 shared.signature.model
             )));
         }
         if state.broken == shared.instances {
+            refuse(RefusalReason::Unavailable);
             return Err(shared.being_rebuilt());
         }
         let now = shared.now();
@@ -221,7 +225,10 @@ impl Scheduler {
                 shared.wake.notify_one();
                 Ok(answer)
             }
-            Err(Refused { reason, .. }) => Err(shared.refused(reason)),
+            Err(Refused { reason, .. }) => {
+                refuse(RefusalReason::of_refusal(reason));
+                Err(shared.refused(reason))
+            }
         }
     }
 }

@@ -5,9 +5,8 @@ use crate::config::Config;
 use crate::error::LoadError;
 use crate::grpc::{self, GrpcError};
 use crate::metrics::Metrics;
-use crate::repository::ModelRepository;
+use crate::repository::{ModelControlMode, ModelRepository};
 use crate::rest;
-use crate::scheduler::{ModelLabels, ServingObserver};
 use crate::state::ServingState;
 use sandbox::Sandbox;
 use service_kit::http_server;
@@ -89,8 +88,8 @@ pub enum RunError {
 
 /// Serves on `listeners` until `shutdown` stops.
 ///
-/// The ports answer at once; `readiness` is held until the models are loaded, and for good from when `shutdown`
-/// drains or loading has failed. When it stops, nothing new is accepted, what is open is answered, the models run what
+/// The ports answer at once, and each model as soon as it is loaded; `readiness` is held until all that were chosen
+/// are (with `strict_readiness`), and for good from when `shutdown` drains or nothing could be loaded. When it stops, nothing new is accepted, what is open is answered, the models run what
 /// is queued, and their threads are joined.
 ///
 /// # Errors
@@ -128,15 +127,26 @@ pub async fn run(
         )
     };
     let load = async {
-        match load(&config, Arc::clone(&metrics)).await {
-            Ok(models) => {
-                state.set_models(Arc::clone(&models));
-                drop(loading);
-                Ok(models)
-            }
+        let models = match open(&config, Arc::clone(&metrics)).await {
+            Ok(models) => models,
             Err(error) => {
                 // A server without models is never ready, not even while it ends.
                 mem::forget(loading);
+                return Err(error);
+            }
+        };
+        if config.control.strict_readiness {
+            models.hold_until_served(&readiness);
+        }
+        state.set_models(Arc::clone(&models));
+        drop(loading);
+        if shutdown.is_stopping() {
+            models.end_control();
+        }
+        match load(&config, &models).await {
+            Ok(()) => Ok(models),
+            Err(error) => {
+                mem::forget(readiness.hold("models"));
                 Err(error)
             }
         }
@@ -145,6 +155,10 @@ pub async fn run(
         shutdown.draining().await;
         // Nor is one that is ending, or has ended.
         mem::forget(readiness.hold("draining"));
+        shutdown.stopping().await;
+        if let Ok(models) = state.models() {
+            models.end_control();
+        }
         Ok(())
     };
     let (_, models, ()) = tokio::try_join!(faces, load, draining)?;
@@ -153,19 +167,36 @@ pub async fn run(
     Ok(())
 }
 
-/// Loads the models on a thread of its own: it takes seconds.
-async fn load(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<ModelRepository>, RunError> {
+/// Opens the repository, on a thread of its own.
+async fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<ModelRepository>, RunError> {
     let repository = config.repository();
+    let open = move || ModelRepository::open(&repository, metrics);
+    Ok(Arc::new(tokio::task::spawn_blocking(open).await??))
+}
+
+/// Loads the models that were chosen, on a thread of its own: it takes seconds.
+///
+/// What cannot be loaded leaves the others alone. A server that would never have anything to serve, and not count as
+/// ready either, does better to end and say why.
+async fn load(config: &Config, models: &Arc<ModelRepository>) -> Result<(), RunError> {
     let start = Instant::now();
-    let observer: Arc<dyn ServingObserver> = Arc::<Metrics>::clone(&metrics);
-    let models = tokio::task::spawn_blocking(move || ModelRepository::load(&repository, observer)).await??;
-    for model in models.versions() {
-        metrics.model_loaded(ModelLabels { model: model.name(), version: model.version() });
+    let loader = Arc::clone(models);
+    let errors = tokio::task::spawn_blocking(move || loader.load_chosen()).await?;
+    let served = models.versions().len();
+    let failed = errors.len();
+    let can_change = config.control.model_control_mode == ModelControlMode::Explicit;
+    if let Some(error) = errors.into_iter().next()
+        && served == 0
+        && !can_change
+        && config.control.strict_readiness
+    {
+        return Err(error.into());
     }
     tracing::info!(
-        models = models.versions().len(),
+        models = served,
+        failed,
         duration_ms = milliseconds(start.elapsed()),
         "The models are loaded."
     );
-    Ok(Arc::new(models))
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the faces share: the models once they are loaded, and whether the server can work.
+//! What the faces share: the models, which come and go, and whether the server can work.
 
 use crate::audit::AuditLog;
 use crate::error::ServingError;
@@ -9,7 +9,7 @@ use sandbox::Sandbox;
 use service_kit::{Readiness, Shutdown};
 use std::sync::{Arc, OnceLock};
 
-/// Shared by all handlers. The ports answer before the models are loaded, so those come later.
+/// Shared by all handlers. The ports answer before the repository is open, so it comes later.
 pub(crate) struct ServingState {
     models: OnceLock<Arc<ModelRepository>>,
     pub(crate) sandbox: Sandbox,
@@ -40,7 +40,7 @@ impl ServingState {
         }
     }
 
-    /// Gives the handlers their models; only the first call counts.
+    /// Gives the handlers their models, loaded or not; only the first call counts.
     pub(crate) fn set_models(&self, models: Arc<ModelRepository>) {
         let _ = self.models.set(models);
     }
@@ -48,7 +48,7 @@ impl ServingState {
     /// The models.
     ///
     /// # Errors
-    /// `Unavailable` while they are being loaded.
+    /// `Unavailable` while the repository is being opened.
     pub(crate) fn models(&self) -> Result<&ModelRepository, ServingError> {
         self.models.get().map(AsRef::as_ref).ok_or_else(|| {
             ServingError::Unavailable(
@@ -60,7 +60,7 @@ impl ServingState {
     /// The model `name` (empty: the default one) in `version` (empty: the newest one).
     ///
     /// # Errors
-    /// As [`ServingState::models`], and `NotFound` for what is not there.
+    /// As [`ServingState::models`] and [`ModelRepository::get`].
     pub(crate) fn model(&self, name: &str, version: &str) -> Result<Arc<ModelVersion>, ServingError> {
         self.models()?.get(name, version)
     }

@@ -5,6 +5,7 @@
 mod answer;
 mod codec;
 mod infer;
+mod repository;
 mod stream;
 
 use super::call::Call;
@@ -14,7 +15,6 @@ use crate::repository::{ModelVersion, TensorSpec};
 use crate::state::ServingState;
 use convoy_proto::inference as proto;
 use proto::model_metadata_response::TensorMetadata;
-use proto::repository_index_response::ModelIndex;
 use std::sync::Arc;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
@@ -22,7 +22,8 @@ use tonic::{Request, Response, Status, Streaming};
 /// The name that metadata gives for this server.
 pub(crate) const SERVER_NAME: &str = "convoy";
 /// Extensions of the protocol that work here, in Triton's words.
-pub(crate) const EXTENSIONS: &[&str] = &["model_configuration"];
+pub(crate) const EXTENSIONS: &[&str] =
+    &["model_configuration", "model_repository", "model_repository(unload_dependents)", "statistics"];
 /// Response metadata: the version that answered.
 const MODEL_VERSION_KEY: &str = "x-convoy-model-version";
 
@@ -60,8 +61,7 @@ pub(crate) fn tensor_metadata(model: &ModelVersion, specs: &[TensorSpec]) -> Vec
 
 /// The versions of `model` that are served, newest first.
 pub(crate) fn served_versions(state: &ServingState, model: &str) -> Result<Vec<String>, ServingError> {
-    let models = state.models()?;
-    Ok(models.versions().iter().filter(|v| v.name() == model).map(|v| v.version().to_owned()).collect())
+    Ok(state.models()?.versions_of(model).iter().map(|version| version.version().to_owned()).collect())
 }
 
 /// The platform as Triton names it.
@@ -182,42 +182,28 @@ impl proto::grpc_inference_service_server::GrpcInferenceService for InferenceSer
         &self,
         request: Request<proto::RepositoryIndexRequest>,
     ) -> Result<Response<proto::RepositoryIndexResponse>, Status> {
-        let call = Call::of(&request);
-        let only_ready = request.into_inner().ready;
-        let models =
-            self.state.models().map_err(|error| failure::answer(&error, &call, "RepositoryIndex", ""))?;
-        let models = models
-            .index(only_ready)
-            .into_iter()
-            .map(|entry| ModelIndex {
-                name: entry.name,
-                version: entry.version,
-                state: entry.state.to_owned(),
-                reason: entry.reason,
-            })
-            .collect();
-        Ok(Response::new(proto::RepositoryIndexResponse { models }))
+        repository::index(&self.state, &request)
     }
 
     async fn model_statistics(
         &self,
-        _request: Request<proto::ModelStatisticsRequest>,
+        request: Request<proto::ModelStatisticsRequest>,
     ) -> Result<Response<proto::ModelStatisticsResponse>, Status> {
-        not_supported("ModelStatistics (the same numbers are at GET /metrics)")
+        repository::statistics(&self.state, &request)
     }
 
     async fn repository_model_load(
         &self,
-        _request: Request<proto::RepositoryModelLoadRequest>,
+        request: Request<proto::RepositoryModelLoadRequest>,
     ) -> Result<Response<proto::RepositoryModelLoadResponse>, Status> {
-        not_supported("Loading models while the server runs")
+        repository::load(&self.state, request).await
     }
 
     async fn repository_model_unload(
         &self,
-        _request: Request<proto::RepositoryModelUnloadRequest>,
+        request: Request<proto::RepositoryModelUnloadRequest>,
     ) -> Result<Response<proto::RepositoryModelUnloadResponse>, Status> {
-        not_supported("Unloading models while the server runs")
+        repository::unload(&self.state, request).await
     }
 
     async fn system_shared_memory_status(

@@ -39,6 +39,21 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<WrittenConfig, LoadError>
     Ok(WrittenConfig { config, has_max_batch_size })
 }
 
+/// Reads a configuration written as JSON, as a client gives it with a load.
+///
+/// # Errors
+/// For what is no model configuration, in words for the middle of a sentence.
+pub(crate) fn parse_json(text: &str) -> Result<WrittenConfig, String> {
+    // Protobuf's JSON allows both spellings of a name.
+    const MAX_BATCH_SIZE: [&str; 2] = ["max_batch_size", "maxBatchSize"];
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let has_max_batch_size = MAX_BATCH_SIZE.iter().any(|name| value.get(name).is_some());
+    let message = DynamicMessage::deserialize(descriptor()?, value).map_err(|error| error.to_string())?;
+    let config = message.transcode_to::<ModelConfig>().map_err(|error| error.to_string())?;
+    refuse_unsupported(&config)?;
+    Ok(WrittenConfig { config, has_max_batch_size })
+}
+
 /// Writes the colon of `input: [ … ]` where it was left out. Text protobuf allows that for lists of messages, and
 /// nearly every configuration for Triton does it, but the parser used here insists. Lines stay what they are.
 fn with_colons(text: &str) -> String {
@@ -163,68 +178,4 @@ fn warn_of_unused(path: &Path, config: &ModelConfig) {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    fn parse_text(text: &str) -> Result<WrittenConfig, String> {
-        parse(Path::new("m/config.pbtxt"), text).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn text_protobuf_is_read_and_an_explicit_zero_is_told_from_none() {
-        let config =
-            parse_text("# a comment\nname: \"m\" input [ { name: \"x\" dims: [ 3, -1 ] } ]").unwrap();
-        assert_eq!(config.config.input[0].dims, [3, -1]);
-        assert!(!config.has_max_batch_size);
-        assert!(parse_text("max_batch_size: 0").unwrap().has_max_batch_size);
-        assert!(parse_text("name: \"m\"\nmax_batch_size: 4").unwrap().has_max_batch_size);
-        assert!(!parse_text("# max_batch_size: 0").unwrap().has_max_batch_size);
-    }
-
-    #[test]
-    fn the_colon_before_a_list_may_be_left_out_as_tritons_own_examples_do() {
-        let config = parse_text(
-            "input [ { name: \"a [\" dims: [ 1 ] } ]\noutput\n# with a [ here\n[ { name: 'b\\' [' dims [ 2, 3 ] } ]",
-        )
-        .unwrap();
-        assert_eq!((&*config.config.input[0].name, &*config.config.input[0].dims), ("a [", &[1][..]));
-        assert_eq!((&*config.config.output[0].name, &*config.config.output[0].dims), ("b' [", &[2, 3][..]));
-    }
-
-    #[test]
-    fn errors_name_the_file_and_the_line() {
-        for (text, line, part) in [
-            ("name: \"m\"\nmax_batch: 8\n", 2, "max_batch"),
-            ("name: \"m\"\ninput [ {\n  data_type: FLOAT\n} ]\n", 3, "FLOAT"),
-            ("name: \"m\"\nname: \"n\"\n", 2, "already set"),
-            ("name: \"m\"\ninput [ {\n", 3, "end of input"),
-            ("name: ?", 1, "invalid token"),
-        ] {
-            let error = parse_text(text).unwrap_err();
-            assert!(error.starts_with(&format!("m/config.pbtxt:{line}: ")), "{error}");
-            assert!(error.contains(part), "{error}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_supported_is_refused() {
-        for (text, part) in [
-            ("platform: \"tensorrt_plan\"", "platform `tensorrt_plan`"),
-            ("backend: \"python\"", "backend `python`"),
-            ("sequence_batching { }", "sequence_batching"),
-            ("ensemble_scheduling { }", "ensemble_scheduling"),
-            ("model_transaction_policy { decoupled: true }", "decoupled"),
-            ("input [ { name: \"x\" reshape { shape: [ 1 ] } } ]", "reshape of `x`"),
-            ("output [ { name: \"y\" is_shape_tensor: true } ]", "is_shape_tensor of `y`"),
-            ("input [ { name: \"x\" allow_ragged_batch: true } ]", "allow_ragged_batch"),
-            ("batch_input [ { target_name: \"x\" } ]", "batch_input"),
-            ("model_operations { op_library_filename: \"x.so\" }", "model_operations"),
-        ] {
-            let error = parse_text(text).unwrap_err();
-            assert!(error.contains(part), "{error}");
-        }
-        assert!(parse_text("dynamic_batching { }").is_ok());
-    }
-}
+mod tests;

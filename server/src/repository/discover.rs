@@ -1,7 +1,9 @@
 //! Which models and versions lie at the model path.
 
+use std::cmp::Reverse;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::{Component, Path, PathBuf};
 
 use convoy_proto::inference::model_version_policy::PolicyChoice;
 use convoy_proto::inference::{ModelConfig, ModelVersionPolicy};
@@ -29,15 +31,15 @@ pub(crate) struct ModelSource {
     pub(crate) versions: Vec<(u64, PathBuf)>,
 }
 
-/// Finds every model at `path`: a repository, or one `.onnx` file, which is version 1 of a model.
+/// The names of the models at `path`, a repository or one `.onnx` file, sorted; nothing of them is read yet.
 ///
 /// # Errors
-/// When there is nothing to serve, or a configuration is wrong.
-pub(crate) fn discover(path: &Path) -> Result<Vec<ModelSource>, LoadError> {
+/// When the path cannot be one.
+pub(crate) fn names(path: &Path) -> Result<Vec<String>, LoadError> {
     let failed = |detail: String| LoadError::Repository { path: path.to_owned(), detail };
     let metadata = fs::metadata(path).map_err(|error| failed(error.to_string()))?;
     if metadata.is_file() {
-        return single_file(path).map(|source| vec![source]);
+        return file_name(path).map(|name| vec![name.to_owned()]);
     }
     if path.join(CONFIG_FILE).is_file() {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -46,26 +48,62 @@ pub(crate) fn discover(path: &Path) -> Result<Vec<ModelSource>, LoadError> {
             "it is the folder of one model: give {parent}, or the model's .onnx file"
         )));
     }
-    let mut sources = Vec::new();
+    let mut names = Vec::new();
     for folder in folders(path).map_err(|error| failed(error.to_string()))? {
-        sources.extend(model_folder(&folder)?);
+        if !folder.join(CONFIG_FILE).is_file() && numbered_folders(&folder)?.is_empty() {
+            continue;
+        }
+        let name = folder.file_name().and_then(|name| name.to_str());
+        names.push(name.ok_or_else(|| failed(format!("{} is no UTF-8", folder.display())))?.to_owned());
     }
-    if sources.is_empty() {
-        return Err(failed(format!("it holds no model: put one at NAME/VERSION/{MODEL_FILE}")));
-    }
-    sources.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(sources)
+    names.sort();
+    Ok(names)
 }
 
-fn single_file(path: &Path) -> Result<ModelSource, LoadError> {
+/// The repository has no model.
+pub(crate) fn nothing_to_serve(path: &Path) -> LoadError {
+    let detail = format!("it holds no model: put one at NAME/VERSION/{MODEL_FILE}");
+    LoadError::Repository { path: path.to_owned(), detail }
+}
+
+/// Reads the model `name` at `path` as it lies there now, with the configuration `given` or its own; `None` when there
+/// is no such model.
+///
+/// # Errors
+/// When its configuration is wrong, or it has nothing to serve.
+pub(crate) fn find(
+    path: &Path,
+    name: &str,
+    given: Option<WrittenConfig>,
+) -> Result<Option<ModelSource>, LoadError> {
+    if path.is_file() {
+        return match file_name(path)? == name {
+            true => single_file(path, name, given).map(Some),
+            false => Ok(None),
+        };
+    }
+    // The name may come from a client, and is to lead nowhere else.
+    let mut components = Path::new(name).components();
+    let is_plain = matches!((components.next(), components.next()), (Some(Component::Normal(only)), None) if only == name);
+    let folder = path.join(name);
+    if !is_plain || !folder.is_dir() {
+        return Ok(None);
+    }
+    model_folder(&folder, name, given)
+}
+
+fn file_name(path: &Path) -> Result<&str, LoadError> {
     let name = path.file_stem().and_then(|stem| stem.to_str());
-    let Some(name) = name.filter(|_| path.extension().is_some_and(|ending| ending == "onnx")) else {
+    name.filter(|_| path.extension().is_some_and(|ending| ending == "onnx")).ok_or_else(|| {
         let detail = "it is a file, and its name does not end in .onnx".to_owned();
-        return Err(LoadError::Repository { path: path.to_owned(), detail });
-    };
+        LoadError::Repository { path: path.to_owned(), detail }
+    })
+}
+
+fn single_file(path: &Path, name: &str, given: Option<WrittenConfig>) -> Result<ModelSource, LoadError> {
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    let config_path = folder.join(CONFIG_FILE);
-    let mut written = read_config(&config_path)?;
+    let config_path = config_path(&folder, given.as_ref());
+    let mut written = given.map_or_else(|| read_config(&config_path), Ok)?;
     // The file stands for itself: a configuration beside it does not have to carry its name.
     written.config.name = name.to_owned();
     let versions = vec![(1, path.to_owned())];
@@ -73,28 +111,31 @@ fn single_file(path: &Path) -> Result<ModelSource, LoadError> {
 }
 
 /// The model in a folder; `None` for a folder that has nothing of a model.
-fn model_folder(folder: &Path) -> Result<Option<ModelSource>, LoadError> {
+fn model_folder(
+    folder: &Path,
+    name: &str,
+    given: Option<WrittenConfig>,
+) -> Result<Option<ModelSource>, LoadError> {
     let failed = |detail: String| LoadError::Repository { path: folder.to_owned(), detail };
-    let config_path = folder.join(CONFIG_FILE);
-    let mut found: Vec<(u64, PathBuf)> = folders(folder)
-        .map_err(|error| failed(error.to_string()))?
-        .into_iter()
-        .filter_map(|folder| Some((version_number(folder.file_name()?.to_str()?)?, folder)))
-        .collect();
-    if found.is_empty() && !config_path.is_file() {
+    let config_path = config_path(folder, given.as_ref());
+    let mut found = numbered_folders(folder)?;
+    if found.is_empty() && !folder.join(CONFIG_FILE).is_file() {
         return Ok(None);
     }
-    let name = folder.file_name().and_then(|name| name.to_str());
-    let name = name.ok_or_else(|| failed("its name is not UTF-8".to_owned()))?;
-    let written = read_config(&config_path)?;
-    found.sort_by_key(|&(number, _)| std::cmp::Reverse(number));
+    let written = given.map_or_else(|| read_config(&config_path), Ok)?;
+    let config_error = |detail| LoadError::Config { path: config_path.clone(), line: None, detail };
+    found.sort_by_key(|&(number, _)| Reverse(number));
     let file_name = match written.config.default_model_filename.as_str() {
         "" => MODEL_FILE,
         name => name,
     };
-    let chosen = choose(&written.config, &found.iter().map(|&(number, _)| number).collect::<Vec<_>>());
-    let chosen =
-        chosen.map_err(|detail| LoadError::Config { path: config_path.clone(), line: None, detail })?;
+    if Path::new(file_name).file_name().is_none_or(|plain| plain != file_name) {
+        return Err(config_error(format!(
+            "default_model_filename is `{file_name}`, and must be the name of a file in the version's folder"
+        )));
+    }
+    let numbers: Vec<u64> = found.iter().map(|&(number, _)| number).collect();
+    let chosen = choose(&written.config, &numbers).map_err(config_error)?;
     if chosen.is_empty() {
         return Err(failed(format!("it holds no version: put one at 1/{file_name}")));
     }
@@ -104,6 +145,19 @@ fn model_folder(folder: &Path) -> Result<Option<ModelSource>, LoadError> {
         .map(|(number, folder)| (number, folder.join(file_name)))
         .collect();
     Ok(Some(ModelSource { name: name.to_owned(), folder: folder.to_owned(), written, config_path, versions }))
+}
+
+/// Where a model's configuration is; a given one is no file.
+fn config_path(folder: &Path, given: Option<&WrittenConfig>) -> PathBuf {
+    given.map_or_else(|| folder.join(CONFIG_FILE), |_| PathBuf::from("The parameter `config`"))
+}
+
+/// The folders of a model's versions.
+fn numbered_folders(folder: &Path) -> Result<Vec<(u64, PathBuf)>, LoadError> {
+    let failed =
+        |error: io::Error| LoadError::Repository { path: folder.to_owned(), detail: error.to_string() };
+    let number = |folder: PathBuf| Some((version_number(folder.file_name()?.to_str()?)?, folder));
+    Ok(folders(folder).map_err(failed)?.into_iter().filter_map(number).collect())
 }
 
 /// The versions that the policy chooses among `found`, newest first.
@@ -140,91 +194,17 @@ fn version_number(name: &str) -> Option<u64> {
 fn read_config(path: &Path) -> Result<WrittenConfig, LoadError> {
     match fs::read_to_string(path) {
         Ok(text) => config::parse(path, &text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(WrittenConfig::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(WrittenConfig::default()),
         Err(error) => Err(LoadError::Config { path: path.to_owned(), line: None, detail: error.to_string() }),
     }
 }
 
 /// The folders in a folder, links followed.
-fn folders(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path()));
     let entries: Vec<PathBuf> = entries.collect::<Result<_, _>>()?;
     Ok(entries.into_iter().filter(|path| path.is_dir()).collect())
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    /// A repository with these files; their content is written by `content`.
-    fn repository(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (path, content) in files {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
-        }
-        root
-    }
-
-    fn versions(policy: &str) -> Result<Vec<u64>, String> {
-        let root = repository(&[
-            ("m/config.pbtxt", policy),
-            ("m/1/model.onnx", ""),
-            ("m/2/model.onnx", ""),
-            ("m/10/model.onnx", ""),
-            ("m/03/model.onnx", ""),
-            ("m/notes/model.onnx", ""),
-        ]);
-        let sources = discover(root.path()).map_err(|error| error.to_string())?;
-        Ok(sources[0].versions.iter().map(|&(number, _)| number).collect())
-    }
-
-    #[test]
-    fn the_version_policy_is_honoured() {
-        assert_eq!(versions("").unwrap(), [10]);
-        assert_eq!(versions("version_policy { latest { num_versions: 2 } }").unwrap(), [10, 2]);
-        assert_eq!(versions("version_policy { all { } }").unwrap(), [10, 2, 1]);
-        assert_eq!(versions("version_policy { specific { versions: [ 1, 2 ] } }").unwrap(), [2, 1]);
-        let error = versions("version_policy { specific { versions: [ 7 ] } }").unwrap_err();
-        assert!(error.contains("version 7, which is not there"), "{error}");
-    }
-
-    #[test]
-    fn models_are_sorted_and_other_folders_are_left_alone() {
-        let root = repository(&[
-            ("b/1/model.onnx", ""),
-            ("a/1/model.onnx", ""),
-            ("docs/readme.md", ""),
-            ("LICENSE", ""),
-        ]);
-        let sources = discover(root.path()).unwrap();
-        assert_eq!(sources.iter().map(|source| &*source.name).collect::<Vec<_>>(), ["a", "b"]);
-    }
-
-    #[test]
-    fn one_file_is_version_1_of_a_model_of_its_name() {
-        let root = repository(&[("yard.onnx", ""), ("config.pbtxt", "name: \"other\" max_batch_size: 2")]);
-        let sources = discover(&root.path().join("yard.onnx")).unwrap();
-        assert_eq!(sources[0].name, "yard");
-        assert_eq!(sources[0].versions, [(1, root.path().join("yard.onnx"))]);
-        assert_eq!(sources[0].written.config.max_batch_size, 2);
-    }
-
-    #[test]
-    fn what_cannot_be_served_is_said_with_what_to_do() {
-        let root = repository(&[("m/config.pbtxt", ""), ("empty/readme.md", ""), ("model.pt", "")]);
-        for (path, part) in [
-            ("", "put one at 1/model.onnx"),
-            ("empty", "put one at NAME/VERSION/model.onnx"),
-            ("m", "it is the folder of one model"),
-            ("model.pt", "does not end in .onnx"),
-            ("absent", "No such file"),
-        ] {
-            let error = discover(&root.path().join(path)).unwrap_err().to_string();
-            assert!(error.contains(part), "{error}");
-        }
-    }
-}
+mod tests;

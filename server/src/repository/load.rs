@@ -11,6 +11,7 @@ use super::labels;
 use super::observer::VersionObserver;
 use super::parameters::Parameters;
 use super::placement::Placement;
+use super::retire::Retirement;
 use super::statistics::VersionStatistics;
 use super::version::{DETECTIONS_OUTPUT, ModelVersion, Task};
 use super::warmup;
@@ -19,8 +20,8 @@ use crate::backend::{Backend, BackendFactory, Device, ExecutionProvider};
 use crate::detection::Detector;
 use crate::error::LoadError;
 use crate::scheduler::{
-    InstanceParts, LatencyProfile, PolicyLimits, QueuePolicy, Scheduler, SchedulerOptions, ServingObserver,
-    Signature,
+    InstanceParts, LatencyProfile, ModelLabels, PolicyLimits, QueuePolicy, Scheduler, SchedulerOptions,
+    ServingObserver, Signature,
 };
 use crate::tensor::DataType;
 
@@ -31,6 +32,7 @@ pub(crate) fn load_version(
     source: &ModelSource,
     (number, file): &(u64, std::path::PathBuf),
     observer: Arc<dyn ServingObserver>,
+    retirement: Retirement,
 ) -> Result<ModelVersion, LoadError> {
     let loading = Loading { runtime, repository, source, file };
     let parameters = Parameters::parse(&source.written.config.parameters)
@@ -49,18 +51,21 @@ pub(crate) fn load_version(
     let started = loading.start(&parameters, &signature)?;
     let version = number.to_string();
     let statistics = Arc::new(VersionStatistics::new(signature.max_batch_size));
-    let observer = VersionObserver::new(Arc::clone(&statistics), observer, &source.name, &version);
+    let observer = Arc::new(VersionObserver::new(Arc::clone(&statistics), observer, &source.name, &version));
+    let slo = parameters.slo.unwrap_or(repository.slo);
     let queue_size = queue_size(&config).unwrap_or(repository.queue_size);
     let options = SchedulerOptions {
         signature: Arc::clone(&signature),
         version: version.clone(),
-        limits: limits(&signature, queue_size, parameters.slo.unwrap_or(repository.slo)),
+        limits: limits(&signature, queue_size, slo),
         profiles: started.profile.into(),
-        observer: Arc::new(observer),
+        observer: Arc::<VersionObserver>::clone(&observer),
     };
     let instances = started.instances.len();
     let scheduler = Scheduler::start(options, started.instances)
         .map_err(|error| loading.model_error(format!("a thread for it cannot be started: {error}")))?;
+    let of_version = ModelLabels { model: &source.name, version: &version };
+    observer.objective(of_version, slo, scheduler.objective());
     let model = ModelVersion {
         name: source.name.clone(),
         version,
@@ -74,7 +79,8 @@ pub(crate) fn load_version(
         execution_provider: started.provider,
         fallback_reason: started.fallback_reason,
         statistics,
-        scheduler,
+        scheduler: Some(scheduler),
+        retirement: Some(retirement),
     };
     log_loaded(&model, instances);
     Ok(model)

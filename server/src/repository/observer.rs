@@ -6,7 +6,9 @@ use std::time::Duration;
 use service_kit::ErrorCode;
 
 use super::statistics::VersionStatistics;
-use crate::scheduler::{BatchReport, DeadWork, ModelLabels, Refusal, RequestReport, ServingObserver, Stage};
+use crate::scheduler::{
+    BatchReport, DeadWork, ModelLabels, RefusalReason, RequestReport, ServingObserver, Stage,
+};
 
 /// Tells a version's statistics, then the server's observer.
 pub(crate) struct VersionObserver {
@@ -50,8 +52,8 @@ impl ServingObserver for VersionObserver {
         self.observer.pending_requests(labels, count);
     }
 
-    fn request_refused(&self, labels: ModelLabels<'_>, refusal: Refusal, stage: Stage) {
-        self.observer.request_refused(labels, refusal, stage);
+    fn request_refused(&self, labels: ModelLabels<'_>, reason: RefusalReason, stage: Stage) {
+        self.observer.request_refused(labels, reason, stage);
     }
 
     fn work_wasted(&self, labels: ModelLabels<'_>, why: DeadWork, rows: usize, compute: Duration) {

@@ -8,6 +8,7 @@ use std::time::Instant;
 use convoy_proto::inference::ModelConfig;
 
 use super::labels::Labels;
+use super::retire::Retirement;
 use super::statistics::{ModelStatistics, VersionStatistics};
 use crate::backend::ExecutionProvider;
 use crate::detection::{Detection, Detector};
@@ -108,7 +109,9 @@ pub struct ModelVersion {
     pub(super) execution_provider: ExecutionProvider,
     pub(super) fallback_reason: Option<String>,
     pub(super) statistics: Arc<VersionStatistics>,
-    pub(super) scheduler: Scheduler,
+    /// There until the version is dropped.
+    pub(super) scheduler: Option<Scheduler>,
+    pub(super) retirement: Option<Retirement>,
 }
 
 impl ModelVersion {
@@ -169,17 +172,17 @@ impl ModelVersion {
 
     /// Requests waiting in the queue.
     pub fn pending(&self) -> usize {
-        self.scheduler.pending()
+        self.scheduler().pending()
     }
 
     /// How long batches take, by their size.
     pub fn profile(&self) -> LatencyProfile {
-        self.scheduler.profiles().narrow
+        self.scheduler().profiles().narrow
     }
 
     /// Rows that are worth running at once on this device.
     pub fn preferred_batch_size(&self) -> usize {
-        self.scheduler.preferred_batch_size()
+        self.scheduler().preferred_batch_size()
     }
 
     /// What it has done since it was loaded.
@@ -187,14 +190,18 @@ impl ModelVersion {
         self.statistics.read(&self.name, &self.version)
     }
 
+    fn scheduler(&self) -> &Scheduler {
+        self.scheduler.as_ref().expect("a version has its scheduler until it is dropped")
+    }
+
     /// Refuses new requests from now on; what is queued is still run.
     pub(super) fn close(&self) {
-        self.scheduler.close();
+        self.scheduler().close();
     }
 
     /// Closes, runs what is queued, and joins the instances' threads. Blocking.
     pub(super) fn stop(&self) {
-        self.scheduler.stop();
+        self.scheduler().stop();
     }
 
     /// Checks the request, queues it, and waits for its result. Dropping the future takes the request out of the
@@ -210,7 +217,7 @@ impl ModelVersion {
         deadline: Option<Instant>,
     ) -> Result<InferenceResponse, ServingError> {
         let unanswered = Unanswered { statistics: &self.statistics, since: Instant::now(), answered: false };
-        let answer = self.scheduler.infer(request, deadline).await;
+        let answer = self.scheduler().infer(request, deadline).await;
         unanswered.answered(answer.is_ok());
         answer
     }
@@ -224,6 +231,15 @@ impl ModelVersion {
         match &self.detector {
             Some(detector) => detector.detect(&response.outputs),
             None => Err(ServingError::InvalidInput(format!("Model `{}` is no detector.", self.name))),
+        }
+    }
+}
+
+impl Drop for ModelVersion {
+    /// Whoever asks a version holds it until it is answered: what is dropped has nothing to answer any more.
+    fn drop(&mut self) {
+        if let (Some(scheduler), Some(retirement)) = (self.scheduler.take(), self.retirement.take()) {
+            retirement.retire(&self.name, scheduler);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::batch::{BatchBuffer, split};
-use super::observer::{BatchReport, CloseReason, RequestReport};
+use super::observer::{BatchReport, CloseReason, DeadWork, RequestReport};
 use super::policy::{ClosedBatch, Dropped, Lane, over};
 use super::request::{InferenceResponse, PreparedRequest, QueuedRequest};
 use super::shared::Shared;
@@ -175,12 +175,16 @@ impl ModelInstance {
             "Batch executed"
         );
         self.shared.observer.batch_executed(self.shared.labels(), &report);
+        if !report.succeeded {
+            let (rows, compute) = (report.rows, report.duration);
+            self.shared.observer.work_wasted(self.shared.labels(), DeadWork::Failed, rows, compute);
+        }
         outcome
     }
 
     fn answer(&self, jobs: Vec<QueuedRequest>, taken_at: Instant, completed: Completed) {
         let Completed { answers, compute_input, compute_infer, compute_output } = completed;
-        let batch_size = jobs.iter().map(|job| job.request.rows).sum();
+        let batch_size: usize = jobs.iter().map(|job| job.request.rows).sum();
         for (job, outputs) in jobs.into_iter().zip(answers) {
             let report = RequestReport {
                 rows: job.request.rows,
@@ -196,8 +200,16 @@ impl ModelInstance {
                 inference: compute_input + compute_infer + compute_output,
                 batch_size,
             };
-            if self.shared.reply(job, Ok(response)) {
-                self.shared.observer.request_succeeded(self.shared.labels(), &report);
+            let (shared, labels) = (&self.shared, self.shared.labels());
+            let is_late = job.deadline.is_some_and(|deadline| deadline <= shared.now());
+            let is_wanted = shared.reply(job, Ok(response));
+            if is_wanted {
+                shared.observer.request_succeeded(labels, &report);
+            }
+            if is_late || !is_wanted {
+                let why = if is_late { DeadWork::Late } else { DeadWork::Abandoned };
+                let compute = compute_infer.mul_f64(report.rows as f64 / batch_size as f64);
+                shared.observer.work_wasted(labels, why, report.rows, compute);
             }
         }
     }

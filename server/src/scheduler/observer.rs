@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use service_kit::ErrorCode;
 
-use super::policy::Lane;
+use super::policy::{DropReason, Lane, Refusal};
 
 pub use super::policy::CloseReason;
 
@@ -59,7 +59,7 @@ pub struct BatchReport {
 
 /// Why a request was not executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
+pub enum RefusalReason {
     /// As many requests wait as may.
     QueueFull,
     /// The work before it takes longer than its deadline allows.
@@ -74,7 +74,24 @@ pub enum Refusal {
     Unavailable,
 }
 
-impl Refusal {
+impl RefusalReason {
+    pub(crate) const fn of_drop(reason: DropReason) -> Self {
+        match reason {
+            DropReason::Abandoned => Self::Abandoned,
+            DropReason::Expired => Self::Expired,
+            DropReason::Crowded { .. } => Self::Crowded,
+            DropReason::Hopeless { .. } => Self::Hopeless,
+        }
+    }
+
+    pub(crate) const fn of_refusal(reason: Refusal) -> Self {
+        match reason {
+            Refusal::Crowded { .. } => Self::Crowded,
+            Refusal::QueueFull { .. } => Self::QueueFull,
+            Refusal::Hopeless { .. } => Self::Hopeless,
+        }
+    }
+
     /// Every one of them.
     pub const ALL: [Self; 6] =
         [Self::QueueFull, Self::Crowded, Self::Hopeless, Self::Expired, Self::Abandoned, Self::Unavailable];
@@ -157,7 +174,7 @@ pub trait ServingObserver: Send + Sync {
 
     /// A request was not executed. Told besides [`ServingObserver::request_failed`] and
     /// [`ServingObserver::request_abandoned`], which say what its caller was answered.
-    fn request_refused(&self, _labels: ModelLabels<'_>, _refusal: Refusal, _stage: Stage) {}
+    fn request_refused(&self, _labels: ModelLabels<'_>, _reason: RefusalReason, _stage: Stage) {}
     /// Rows of a request were executed for nobody; `compute` is their share of the batch's time in the model.
     fn work_wasted(&self, _labels: ModelLabels<'_>, _why: DeadWork, _rows: usize, _compute: Duration) {}
     /// The objective that was configured and the one that is kept; `None`: only callers' deadlines count.

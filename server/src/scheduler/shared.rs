@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::admission::Signature;
-use super::observer::{ModelLabels, ServingObserver};
+use super::observer::{ModelLabels, RefusalReason, ServingObserver, Stage};
 use super::policy::{BatchPolicy, Dispatch, DropReason, Dropped, Lane, Refusal};
 use super::request::{QueuedRequest, Reply};
 use crate::error::ServingError;
@@ -77,6 +77,7 @@ impl Shared {
     }
 
     pub(crate) fn answer_dropped(&self, Dropped { job, reason }: Dropped<QueuedRequest>) {
+        self.observer.request_refused(self.labels(), RefusalReason::of_drop(reason), Stage::Queue);
         let error = match reason {
             DropReason::Abandoned => {
                 self.observer.request_abandoned(self.labels());

@@ -3,7 +3,8 @@ use bytes::Bytes;
 use convoy_proto::inference::infer_parameter::ParameterChoice;
 use convoy_proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use convoy_proto::inference::{
-    InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse, RepositoryModelLoadRequest,
+    InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse,
+    SystemSharedMemoryStatusRequest,
 };
 use sandbox::{Filter, Fit, Resize};
 use serde_json::Value;
@@ -281,7 +282,8 @@ async fn a_stream_keeps_many_requests_under_way() {
 #[tokio::test]
 async fn what_is_not_served_says_so() {
     let mut client = Server::shared().inference_client().await;
-    let status = client.repository_model_load(RepositoryModelLoadRequest::default()).await.unwrap_err();
+    let status =
+        client.system_shared_memory_status(SystemSharedMemoryStatusRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
     assert!(status.message().contains("not supported"));
 }

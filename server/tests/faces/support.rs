@@ -173,3 +173,8 @@ pub(crate) fn photo() -> Bytes {
 pub(crate) fn workspace() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
+
+/// The file of a small model, made by `tests/models/generate.py`.
+pub(crate) fn test_model(name: &str) -> PathBuf {
+    workspace().join("server/tests/models").join(format!("{name}.onnx"))
+}

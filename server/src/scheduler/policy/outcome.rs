@@ -13,6 +13,9 @@ pub enum Lane {
 }
 
 impl Lane {
+    /// Every one of them.
+    pub const ALL: [Self; 2] = [Self::Narrow, Self::Wide];
+
     /// The name used in log fields and metric labels.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -46,6 +49,10 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// Every one of them.
+    pub const ALL: [Self; 6] =
+        [Self::Full, Self::Queue, Self::Delay, Self::Deadline, Self::Drain, Self::Retry];
+
     /// The name used in log fields and metric labels.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,0 +1,348 @@
+//! Loads and unloads while the server runs: on blocking threads, a bounded number of them, one at a time for each
+//! model, and only one load at a time altogether: a load measures how fast the model is, and two of them would measure
+//! each other. They go on when whoever asked for them is gone.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::time::Duration;
+
+use service_kit::{Hold, Readiness};
+
+use super::config::WrittenConfig;
+use super::control::{ControlParameters, IndexEntry, check_unload_parameters, given_config};
+use super::discover::{self, ModelSource};
+use super::load::load_version;
+use super::registry::{Outcome, Registry};
+use super::retire::{Retirement, Work, Working};
+use super::version::ModelVersion;
+use super::{ModelControlMode, RepositoryConfig};
+use crate::backend::onnx::OnnxRuntime;
+use crate::error::{LoadError, ServingError};
+use crate::scheduler::{ServingObserver, lock};
+
+/// Loads and unloads that may be under way or wait; one more is answered `Overloaded`.
+const MAX_UNDER_WAY: usize = 16;
+/// When another try may be accepted.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long an unload waits for the end of what it unloads.
+const UNLOAD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The repository, as the threads that load and unload see it.
+pub(super) struct Shared {
+    config: RepositoryConfig,
+    runtime: OnnxRuntime,
+    observer: Arc<dyn ServingObserver>,
+    registry: RwLock<Registry<ModelVersion>>,
+    work: Arc<Work>,
+    /// Held by the load that measures.
+    measuring: Mutex<()>,
+    /// What is to be served from the start.
+    chosen: Vec<String>,
+    /// Keeps the server from being ready, by model.
+    holds: Mutex<HashMap<String, Hold>>,
+    fallback_is_told: AtomicBool,
+    myself: Weak<Self>,
+}
+
+/// Why a model was not loaded.
+enum LoadFailure {
+    /// The repository does not hold it.
+    NotFound,
+    /// The server is stopping.
+    Stopping,
+    /// It, or one of its versions, cannot be served.
+    Failed(LoadError),
+}
+
+impl Shared {
+    pub(super) fn new(
+        config: RepositoryConfig,
+        runtime: OnnxRuntime,
+        observer: Arc<dyn ServingObserver>,
+        chosen: Vec<String>,
+    ) -> Arc<Self> {
+        let mut registry = Registry::new();
+        for name in &chosen {
+            registry.want(name);
+        }
+        Arc::new_cyclic(|myself| Self {
+            config,
+            runtime,
+            observer,
+            registry: RwLock::new(registry),
+            work: Work::new(),
+            measuring: Mutex::default(),
+            chosen,
+            holds: Mutex::default(),
+            fallback_is_told: AtomicBool::new(false),
+            myself: myself.clone(),
+        })
+    }
+
+    pub(super) fn registry(&self) -> RwLockReadGuard<'_, Registry<ModelVersion>> {
+        self.registry.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn registry_mut(&self) -> RwLockWriteGuard<'_, Registry<ModelVersion>> {
+        self.registry.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn default_model<'a>(&'a self, registry: &'a Registry<ModelVersion>) -> Option<&'a str> {
+        self.config.default_model.as_deref().or_else(|| registry.only())
+    }
+
+    pub(super) fn index(&self, only_ready: bool) -> Vec<IndexEntry> {
+        // A repository that cannot be read just now has no more to tell than what was loaded from it.
+        let on_disk = if only_ready { None } else { discover::names(&self.config.path).ok() };
+        let mut index = self.registry().index(on_disk.into_iter().flatten());
+        index.retain(|entry| !only_ready || entry.is_ready());
+        index
+    }
+
+    pub(super) fn hold_until_served(&self, readiness: &Readiness) {
+        let mut holds = lock(&self.holds);
+        let registry = self.registry();
+        for name in self.chosen.iter().filter(|name| !registry.serves(name)) {
+            holds.insert(name.clone(), readiness.hold(format!("model {name}")));
+        }
+    }
+
+    pub(super) fn load_chosen(&self) -> Vec<LoadError> {
+        let _working = self.work.begin();
+        let mut errors = Vec::new();
+        for name in &self.chosen {
+            match self.load(name, None) {
+                Ok(()) => {}
+                Err(LoadFailure::Failed(error)) => errors.push(error),
+                Err(LoadFailure::NotFound) => {
+                    let detail = format!("it holds no model `{name}`");
+                    let error = LoadError::Repository { path: self.config.path.clone(), detail };
+                    self.registry_mut().refused(name, &error.to_string());
+                    errors.push(error);
+                }
+                Err(LoadFailure::Stopping) => break,
+            }
+        }
+        errors
+    }
+
+    pub(super) async fn load_on_request(
+        &self,
+        name: &str,
+        parameters: ControlParameters,
+    ) -> Result<(), ServingError> {
+        let working = self.admit()?;
+        let given = given_config(parameters)?;
+        let model = name.to_owned();
+        let load = move |shared: &Self| shared.load(&model, given);
+        match self.on_a_thread(working, load).await? {
+            Ok(()) => Ok(()),
+            Err(LoadFailure::NotFound) => Err(ServingError::ModelNotFound { name: name.to_owned() }),
+            Err(LoadFailure::Stopping) => Err(stopping()),
+            Err(LoadFailure::Failed(error)) => {
+                Err(ServingError::InvalidInput(format!("Model `{name}` cannot be loaded: {error}")))
+            }
+        }
+    }
+
+    pub(super) async fn unload_on_request(
+        &self,
+        name: &str,
+        parameters: ControlParameters,
+    ) -> Result<(), ServingError> {
+        let working = self.admit()?;
+        check_unload_parameters(&parameters)?;
+        let model = name.to_owned();
+        if !self.on_a_thread(working, move |shared: &Self| shared.unload(&model)).await? {
+            return Err(ServingError::ModelNotFound { name: name.to_owned() });
+        }
+        let mut ends = self.work.ends();
+        let drained = async {
+            while self.registry().is_unloading(name) {
+                // The sender lives as long as `self`.
+                let _ = ends.changed().await;
+            }
+        };
+        // What takes longer goes on: the index tells when it has ended.
+        let _ = tokio::time::timeout(UNLOAD_PATIENCE, drained).await;
+        Ok(())
+    }
+
+    pub(super) fn end_control(&self) {
+        self.work.close();
+    }
+
+    pub(super) fn shutdown(&self) {
+        self.work.close();
+        let served: Vec<_> = self.registry().served().cloned().collect();
+        // All are closed first, so that they drain side by side.
+        for model in &served {
+            model.close();
+        }
+        for model in &served {
+            model.stop();
+        }
+        self.work.wait();
+    }
+
+    pub(super) fn forget_all(&self) {
+        let registry = std::mem::replace(&mut *self.registry_mut(), Registry::new());
+        drop(registry);
+    }
+
+    fn admit(&self) -> Result<Working, ServingError> {
+        if self.config.control_mode == ModelControlMode::None {
+            return Err(ServingError::Unavailable(
+                "Models are not loaded and unloaded on request here: start the server with --model-control-mode \
+                 explicit."
+                    .to_owned(),
+            ));
+        }
+        if self.work.is_closing() {
+            return Err(stopping());
+        }
+        self.work.begin_below(MAX_UNDER_WAY).ok_or_else(|| ServingError::Overloaded {
+            detail: "Too many models are being loaded and unloaded".to_owned(),
+            retry_after: RETRY_AFTER,
+        })
+    }
+
+    /// Runs `work` on a thread that may block; it is run to its end even if nobody waits for it.
+    async fn on_a_thread<T: Send + 'static>(
+        &self,
+        working: Working,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, ServingError> {
+        let shared = self.myself.upgrade().ok_or_else(stopping)?;
+        let run = move || {
+            let result = work(&shared);
+            // The repository may be waiting for this to end.
+            drop(shared);
+            drop(working);
+            result
+        };
+        tokio::task::spawn_blocking(run).await.map_err(|error| {
+            tracing::error!(%error, "Loading or unloading a model ended unexpectedly");
+            ServingError::Internal("The load ended unexpectedly; the server's log says why.".to_owned())
+        })
+    }
+
+    fn load(&self, name: &str, given: Option<WrittenConfig>) -> Result<(), LoadFailure> {
+        let _alone = self.work.alone(name);
+        if self.work.is_closing() {
+            return Err(LoadFailure::Stopping);
+        }
+        let source = match discover::find(&self.config.path, name, given) {
+            Ok(Some(source)) => source,
+            Ok(None) => return Err(LoadFailure::NotFound),
+            Err(error) => {
+                let mut registry = self.registry_mut();
+                registry.want(name);
+                registry.refused(name, &error.to_string());
+                return Err(self.failed(name, error));
+            }
+        };
+        {
+            let mut registry = self.registry_mut();
+            registry.want(name);
+            registry.loading(name, source.versions.iter().map(|&(number, _)| number));
+        }
+        let mut outcome = Outcome { loaded: Vec::new(), failed: Vec::new() };
+        let mut first_error = None;
+        for version in &source.versions {
+            match self.load_version(&source, version) {
+                Ok(model) => outcome.loaded.push((version.0, Arc::new(model))),
+                Err(error) => {
+                    outcome.failed.push((version.0, error.to_string()));
+                    first_error.get_or_insert(error);
+                }
+            }
+            if self.work.is_closing() {
+                // Nothing takes over any more; what was loaded ends here.
+                return Err(LoadFailure::Stopping);
+            }
+        }
+        let given_back = self.registry_mut().finish(name, outcome);
+        drop(given_back);
+        if let Some(error) = first_error {
+            return Err(self.failed(name, error));
+        }
+        lock(&self.holds).remove(name);
+        Ok(())
+    }
+
+    /// Loads one version. What panics is an error of this version.
+    fn load_version(
+        &self,
+        source: &ModelSource,
+        version: &(u64, PathBuf),
+    ) -> Result<ModelVersion, LoadError> {
+        let _measuring = lock(&self.measuring);
+        let load = || {
+            let observer = Arc::clone(&self.observer);
+            let retirement = self.retirement(&source.name, version.0);
+            load_version(&self.runtime, &self.config, source, version, observer, retirement)
+        };
+        let model = catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|panic| {
+            let detail = format!("loading it failed unexpectedly: {}", panic_message(&*panic));
+            Err(LoadError::Model { path: version.1.clone(), detail })
+        })?;
+        if let Some(reason) = model.fallback_reason()
+            && !self.fallback_is_told.swap(true, Ordering::Relaxed)
+        {
+            tracing::info!(reason, "Models run on the CPU");
+        }
+        Ok(model)
+    }
+
+    /// What is to happen when the last handle of a version is dropped.
+    fn retirement(&self, name: &str, version: u64) -> Retirement {
+        let (shared, name) = (self.myself.clone(), name.to_owned());
+        let ended = move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.registry_mut().drained(&name, version);
+                tracing::info!(model = name, version, "Model unloaded");
+            }
+        };
+        Retirement { work: Arc::clone(&self.work), ended: Box::new(ended) }
+    }
+
+    /// Gives whether there is such a model.
+    fn unload(&self, name: &str) -> bool {
+        let _alone = self.work.alone(name);
+        let given_back = self.registry_mut().unload(name);
+        lock(&self.holds).remove(name);
+        match given_back {
+            Some(given_back) => {
+                drop(given_back);
+                true
+            }
+            // One that was never loaded is unloaded already.
+            None => {
+                discover::names(&self.config.path).is_ok_and(|names| names.iter().any(|other| other == name))
+            }
+        }
+    }
+
+    fn failed(&self, name: &str, error: LoadError) -> LoadFailure {
+        tracing::error!(model = name, %error, "A model could not be loaded");
+        LoadFailure::Failed(error)
+    }
+}
+
+fn stopping() -> ServingError {
+    ServingError::Unavailable("The server is stopping.".to_owned())
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a message").to_owned()
+}
+
+#[cfg(test)]
+mod tests;
