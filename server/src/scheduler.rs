@@ -212,13 +212,9 @@ impl Scheduler {
         let deadline = state.policy.deadline(now, own);
         let has_own_deadline = own.is_some();
         let job = QueuedRequest { request, reply, enqueued_at, deadline, has_own_deadline, priority, span };
-        let swept = if state.policy.is_full() { state.policy.sweep(now) } else { Vec::new() };
         let submitted = state.policy.submit(now, job);
         let pending = state.policy.len();
         drop(state);
-        for dropped in swept {
-            shared.answer_dropped(dropped);
-        }
         shared.observer.pending_requests(shared.labels(), pending);
         match submitted {
             Ok(()) => {

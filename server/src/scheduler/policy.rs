@@ -1,31 +1,56 @@
-//! Which requests run next, and which are not worth running any more: a pure state machine that is handed `now`.
+//! Which requests run next, and which are not worth running at all: a pure state machine that is handed `now`.
 //!
 //! **Architecture invariant:** no clock, no threads, no tokio, no tonic, no ort. Time is a [`Duration`] since any fixed
 //! instant, so that tests and simulations invent it.
 //!
-//! * Earliest deadline first; in order of arrival among equals.
-//! * Never wait for a fuller batch: what is queued when an instance is free, runs. Load fills batches by itself.
-//! * Window drop: at dispatch, the head is dropped until the batch that will *really* run (all that is queued, up to
-//!   the preferred size) makes the head's deadline. Looking instead for the largest batch that the head still makes
-//!   lets batches shrink to one just when they must be full.
-//! * Plans are made with the 99 % quantile of the [`LatencyProfile`], not with its mean.
+//! * Earliest deadline first; in order of arrival among equals. A lower priority counts as a later deadline, so that
+//!   whoever waits long enough is next.
+//! * Never wait for a fuller batch unless the configuration asks for it: what is queued when an instance is free,
+//!   runs. Load fills batches by itself.
+//! * Window drop: at dispatch, requests are dropped until the batch that will *really* run (all that is queued, up to
+//!   the preferred size) is in time for each of its requests. Looking instead for the largest batch that the head
+//!   still makes lets batches shrink to one just when they must be full.
+//! * Refusal at arrival: who would be dropped then, is told at once.
+//! * Plans are made with the 99 % quantile of the [profile](super::LatencyProfile), queues are predicted by its mean.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `limits`, `outcome` | what goes in and comes out |
+//! | `queue` | the requests, in order |
+//! | `lanes` | what runs, and when the next batches can start |
+//! | `admit` | is a request taken? |
+//! | `dispatch` | what runs now? |
 
+mod admit;
+mod dispatch;
+mod lanes;
 mod limits;
 mod outcome;
+mod queue;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::profile::Profiles;
+use admit::ArrivalRate;
+use lanes::Lanes;
+use queue::{Entry, Position, Queue};
 
 pub use limits::{PolicyLimits, QueuePolicy};
 pub use outcome::{CloseReason, ClosedBatch, Dispatch, DropReason, Dropped, Lane, Refusal, Refused};
 
 /// Time kept free for what surrounds a batch: writing it, splitting it, waking the callers.
-const GUARD: Duration = Duration::from_micros(500);
+const GUARD: Duration = Duration::from_micros(200);
 /// After so long without a run, one request is run whatever the profile predicts: a profile that a stall has made
 /// too pessimistic would otherwise refuse everything, and never be corrected.
 const PROBE_AFTER: Duration = Duration::from_secs(1);
+/// Work that may be queued, in time: who has no deadline, or a distant one, waits no longer than that.
+const LONGEST_QUEUE: Duration = Duration::from_secs(10);
+/// By how much a request may be overtaken by those of the next higher priority that come after it.
+const PRIORITY_STEP: Duration = Duration::from_secs(1);
+/// After so long without a single run, one request of a priority counts as one of the highest.
+const STARVED_AFTER: Duration = Duration::from_secs(1);
+/// How much slower or faster than planned for a device must be for the plan to be made anew.
+const REPLAN: f64 = 1.3;
 
 /// What the policy wants to know of a request.
 pub trait Job {
@@ -43,125 +68,83 @@ pub trait Job {
     fn batches_with(&self, other: &Self) -> bool;
 }
 
+/// What is decided once for a device, and again when it has become another.
+#[derive(Debug)]
+struct Plan {
+    /// Rows of a batch that is full.
+    batch: usize,
+    /// The objective that is kept.
+    objective: Option<Duration>,
+    /// The profile's factor that this was planned with.
+    factor: f64,
+}
+
+/// One priority.
+#[derive(Debug)]
+struct Level {
+    policy: QueuePolicy,
+    queued: usize,
+    /// Since when requests of it have been turned away and none was run.
+    starving_since: Option<Duration>,
+}
+
 /// The queue of one model version, and the decisions about it.
 #[derive(Debug)]
 pub struct BatchPolicy<J> {
     limits: PolicyLimits,
-    preferred: usize,
     profiles: Profiles,
-    /// By deadline, then by arrival. Requests without a deadline come last.
-    queue: VecDeque<J>,
-    running: usize,
+    plan: Plan,
+    queue: Queue<J>,
+    /// The priorities, the first to run first; at least one.
+    levels: Vec<Level>,
+    lanes: Lanes,
+    arrivals: ArrivalRate,
+    /// When a batch last started or ended.
     last_activity: Duration,
     draining: bool,
+    /// Taken out of the queue, and not yet handed out.
+    dropped: Vec<Dropped<J>>,
+    /// When the queue was last searched for requests that nobody waits for.
+    swept_at: Duration,
+    /// Members of the batch that is being looked at.
+    members: Vec<Position>,
 }
 
 impl<J: Job> BatchPolicy<J> {
     /// An empty queue for a device with these profiles.
     pub fn new(limits: PolicyLimits, profiles: Profiles) -> Self {
-        let preferred = profiles.narrow.preferred_batch_size(limits.max_batch_size);
+        let plan = Plan::new(&limits, &profiles);
+        let level = |number| Level {
+            policy: limits.queue_policies.get(&number).copied().unwrap_or(limits.default_queue_policy),
+            queued: 0,
+            starving_since: None,
+        };
         Self {
+            levels: (1..=limits.priority_levels.max(1)).map(level).collect(),
+            lanes: Lanes::new(if limits.preserve_ordering { 1 } else { limits.lanes }),
             limits,
-            preferred,
             profiles,
-            queue: VecDeque::new(),
-            running: 0,
+            plan,
+            queue: Queue::new(),
+            arrivals: ArrivalRate::default(),
             last_activity: Duration::ZERO,
             draining: false,
+            dropped: Vec::new(),
+            swept_at: Duration::ZERO,
+            members: Vec::new(),
         }
-    }
-
-    /// Queues a request.
-    ///
-    /// # Errors
-    /// A full queue is an answer, not a wait.
-    pub fn submit(&mut self, now: Duration, job: J) -> Result<(), Refused<J>> {
-        if let Some(reason) = self.would_refuse(now, job.rows(), job.deadline()) {
-            return Err(Refused { job, reason });
-        }
-        let deadline = job.deadline().unwrap_or(Duration::MAX);
-        let at = self.queue.partition_point(|other| other.deadline().unwrap_or(Duration::MAX) <= deadline);
-        self.queue.insert(at, job);
-        Ok(())
-    }
-
-    /// Whether a request of so many rows with this deadline of its caller's would be refused now, and why: for when
-    /// only its headers are known.
-    pub fn would_refuse(&self, _now: Duration, _rows: usize, _deadline: Option<Duration>) -> Option<Refusal> {
-        let retry_after = self.backlog();
-        self.is_full().then_some(Refusal::QueueFull { retry_after })
-    }
-
-    /// The latency objective that requests are held to: the configured one, or twice what a single row needs when
-    /// that is more.
-    pub fn objective(&self) -> Option<Duration> {
-        self.limits.slo
-    }
-
-    /// When the answer to a request that arrives `now` is worth nothing any more: `own` is its caller's deadline.
-    pub fn deadline(&self, now: Duration, own: Option<Duration>) -> Option<Duration> {
-        let objective = self.objective().map(|objective| now + objective);
-        own.into_iter().chain(objective).min()
-    }
-
-    /// Takes out whoever need not be run: to make room in a full queue before anyone is refused.
-    pub fn sweep(&mut self, now: Duration) -> Vec<Dropped<J>> {
-        let mut dropped = Vec::new();
-        let mut kept = VecDeque::with_capacity(self.queue.len());
-        for job in self.queue.drain(..) {
-            match over(&job, now) {
-                Some(reason) => dropped.push(Dropped { job, reason }),
-                None => kept.push_back(job),
-            }
-        }
-        self.queue = kept;
-        dropped
-    }
-
-    /// Decides what a free instance runs.
-    pub fn dispatch(&mut self, now: Duration) -> Dispatch<J> {
-        let mut dropped = Vec::new();
-        while let Some(head) = self.queue.front() {
-            if let Some(reason) = over(head, now) {
-                dropped.extend(self.queue.pop_front().map(|job| Dropped { job, reason }));
-                continue;
-            }
-            let (deadline, head_rows) = (head.deadline(), head.rows());
-            let (members, rows, full) = self.members(now);
-            let lone = self.queue.len() == 1;
-            let in_time = |duration: Duration| deadline.is_none_or(|deadline| now + duration <= deadline);
-            if in_time(self.profiles.narrow.q99(rows) + GUARD)
-                || (lone && in_time(self.profiles.narrow.expected(rows)))
-            {
-                return Dispatch {
-                    dropped,
-                    batch: Some(self.close(&members, rows, full, now)),
-                    wake_at: None,
-                };
-            }
-            if self.running == 0 && now.saturating_sub(self.last_activity) >= PROBE_AFTER {
-                return Dispatch {
-                    dropped,
-                    batch: Some(self.close(&[0], head_rows, full, now)),
-                    wake_at: None,
-                };
-            }
-            let reason = if lone && self.running == 0 {
-                DropReason::Hopeless { needs: self.profiles.narrow.expected(rows) }
-            } else {
-                DropReason::Crowded { retry_after: self.backlog() }
-            };
-            dropped.extend(self.queue.pop_front().map(|job| Dropped { job, reason }));
-        }
-        Dispatch { dropped, batch: None, wake_at: None }
     }
 
     /// Takes in that a batch of `rows` rows has ended; `duration` is `None` when it failed.
     pub fn completed(&mut self, now: Duration, lane: Lane, rows: usize, duration: Option<Duration>) {
-        self.running = self.running.saturating_sub(1);
+        self.lanes.end(lane, rows);
         self.last_activity = now;
         if let Some(duration) = duration {
             self.profiles.of_mut(lane).observe(rows, duration);
+            let change = self.profiles.narrow.factor() / self.plan.factor;
+            if !(1.0 / REPLAN..=REPLAN).contains(&change) {
+                self.plan = Plan::new(&self.limits, &self.profiles);
+            }
         }
     }
 
@@ -172,7 +155,12 @@ impl<J: Job> BatchPolicy<J> {
 
     /// Takes out every request, for when nothing can run them.
     pub fn take_all(&mut self) -> Vec<J> {
-        self.queue.drain(..).collect()
+        for level in &mut self.levels {
+            level.queued = 0;
+        }
+        let dropped = self.dropped.drain(..).map(|dropped| dropped.job);
+        let queue = &mut self.queue;
+        dropped.chain(std::iter::from_fn(|| queue.pop_front()).map(|entry| entry.job)).collect()
     }
 
     /// Requests that wait.
@@ -182,17 +170,12 @@ impl<J: Job> BatchPolicy<J> {
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
-    /// Whether another request would be refused.
-    pub fn is_full(&self) -> bool {
-        self.limits.default_queue_policy.max_queue_size.is_some_and(|size| self.queue.len() >= size)
+        self.queue.len() == 0
     }
 
     /// Rows that are worth running at once on this device.
     pub fn preferred_batch_size(&self) -> usize {
-        self.preferred
+        self.plan.batch
     }
 
     /// What is known about this device.
@@ -200,48 +183,90 @@ impl<J: Job> BatchPolicy<J> {
         &self.profiles
     }
 
-    /// Time until what is queued now has run, by the mean.
-    fn backlog(&self) -> Duration {
-        let rows: usize = self.queue.iter().map(Job::rows).sum();
-        let batches = rows.div_ceil(self.preferred).div_ceil(self.limits.lanes.max(1)).max(1);
-        self.profiles.narrow.expected(self.preferred) * u32::try_from(batches).unwrap_or(u32::MAX)
+    /// The latency objective that requests are held to: the configured one; or twice the 99 % quantile of a single
+    /// row when that quantile is over half of it, for less could not be kept on this device.
+    pub fn objective(&self) -> Option<Duration> {
+        self.plan.objective
     }
 
-    /// Positions in the queue of the batch that would run now, its rows, and whether it has no more room.
-    fn members(&self, now: Duration) -> (Vec<usize>, usize, bool) {
-        let Some(head) = self.queue.front() else { return (Vec::new(), 0, false) };
-        // A caller's own batch of more rows than are preferred runs whole.
-        let room = self.preferred.max(head.rows());
-        let (mut members, mut rows) = (vec![0], head.rows());
-        for (at, job) in self.queue.iter().enumerate().skip(1) {
-            if rows >= room {
-                break;
-            }
-            if !head.batches_with(job) || over(job, now).is_some() {
-                continue;
-            }
-            // Nobody smaller overtakes: it would be the larger request's turn for ever.
-            if rows + job.rows() > room {
-                return (members, rows, true);
-            }
-            members.push(at);
-            rows += job.rows();
+    /// When the answer to a request that arrives `now` is worth nothing any more: `own` is its caller's deadline.
+    pub fn deadline(&self, now: Duration, own: Option<Duration>) -> Option<Duration> {
+        let objective = self.plan.objective.map(|objective| now.saturating_add(objective));
+        own.into_iter().chain(objective).min()
+    }
+
+    /// The number of a priority that exists.
+    fn level_of(&self, priority: u32) -> u32 {
+        let levels = u32::try_from(self.levels.len()).unwrap_or(u32::MAX);
+        if (1..=levels).contains(&priority) {
+            priority
+        } else {
+            self.limits.default_priority.clamp(1, levels)
         }
-        (members, rows, rows >= room)
     }
 
-    /// Takes the members out of the queue.
-    fn close(&mut self, members: &[usize], rows: usize, full: bool, now: Duration) -> ClosedBatch<J> {
-        let mut jobs: Vec<J> = members.iter().rev().filter_map(|&at| self.queue.remove(at)).collect();
-        jobs.reverse();
-        self.running += 1;
-        self.last_activity = now;
-        let closed = match (full, self.draining) {
-            (true, _) => CloseReason::Full,
-            (false, true) => CloseReason::Drain,
-            (false, false) => CloseReason::Queue,
+    fn level(&mut self, number: u32) -> &mut Level {
+        let at = (number as usize).saturating_sub(1).min(self.levels.len() - 1);
+        &mut self.levels[at]
+    }
+
+    /// What a row needs at least, on whatever is free when nothing else is to be done.
+    fn least(&self, rows: usize) -> Duration {
+        let narrow = self.profiles.narrow.expected(rows);
+        self.wide(rows).map_or(narrow, |wide| wide.min(narrow))
+    }
+
+    /// What the wide lane needs, if there is one.
+    fn wide(&self, rows: usize) -> Option<Duration> {
+        let wide = self.profiles.wide.as_ref().filter(|_| self.limits.wide)?;
+        Some(wide.expected(rows))
+    }
+
+    fn probe_is_due(&self, now: Duration) -> bool {
+        self.lanes.is_idle() && now.saturating_sub(self.last_activity) >= PROBE_AFTER
+    }
+
+    /// Takes requests out that need not be run any more, the queue through.
+    fn sweep(&mut self, now: Duration) {
+        self.swept_at = now;
+        for (entry, reason) in self.queue.extract(|entry| entry.over(now)) {
+            self.forget(entry, reason);
+        }
+    }
+
+    /// Notes that a request was taken out of the queue for this reason.
+    fn forget(&mut self, entry: Entry<J>, reason: DropReason) {
+        let since = entry.arrived;
+        let level = self.level(entry.level);
+        level.queued = level.queued.saturating_sub(1);
+        if matches!(reason, DropReason::Crowded { .. } | DropReason::Expired) {
+            level.starving_since.get_or_insert(since);
+        }
+        self.dropped.push(Dropped { job: entry.job, reason });
+    }
+}
+
+impl<J: Job> Entry<J> {
+    /// Why it need not be run any more, if so.
+    fn over(&self, now: Duration) -> Option<DropReason> {
+        if self.promised {
+            return self.job.is_abandoned().then_some(DropReason::Abandoned);
+        }
+        let waited_too_long = (now > self.start_by).then_some(DropReason::Expired);
+        over(&self.job, now).or(waited_too_long)
+    }
+}
+
+impl Plan {
+    fn new(limits: &PolicyLimits, profiles: &Profiles) -> Self {
+        let single = profiles.narrow.q99(1);
+        let objective = limits.slo.map(|slo| if 2 * single > slo { 2 * single } else { slo });
+        let batch = match limits.preferred_batch_sizes.iter().max() {
+            Some(&largest) => largest.clamp(1, limits.max_batch_size),
+            None if limits.max_queue_delay > Duration::ZERO => limits.max_batch_size,
+            None => profiles.narrow.preferred_batch_size(limits.max_batch_size, objective),
         };
-        ClosedBatch { lane: Lane::Narrow, jobs, rows, closed, expected: self.profiles.narrow.expected(rows) }
+        Self { batch, objective, factor: profiles.narrow.factor() }
     }
 }
 
@@ -258,7 +283,5 @@ pub fn over<J: Job>(job: &J, now: Duration) -> Option<DropReason> {
     }
 }
 
-#[cfg(test)]
-mod simulation;
 #[cfg(test)]
 mod tests;

@@ -2,23 +2,34 @@
 //!
 //! The sizes keep their proportions from the measurement; what changes is one factor over all of them. Under load
 //! only one batch size is ever seen, and a fit over sizes would then have nothing to stand on.
+//!
+//! Two things are learned of that factor: its running mean, and how far single batches lie above the mean (the tail,
+//! of which the 99 % quantile is used). A stall moves the mean only a little; when several batches in a row are out
+//! of the ordinary on the same side, the device has changed, and the mean is set anew.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::policy::Lane;
 
-/// Share of the best throughput that is enough for a batch size to be preferred over a larger one. A larger batch
-/// makes every request in it wait longer, and the differences below this share are noise of a few measurements.
-const GOOD_ENOUGH: f64 = 0.95;
+/// What twice the rows must gain in throughput to be worth the longer batch. Less is noise of a few measurements,
+/// and a larger batch makes every request in it wait longer.
+const WORTH: f64 = 1.03;
 /// Weight of a new observation in the running mean.
-const MEAN_WEIGHT: f64 = 0.1;
+const MEAN_WEIGHT: f64 = 0.05;
 /// An observation counts at most this many times the mean, so that a single stall does not move it far.
-const OUTLIER: f64 = 3.0;
-/// Observations kept for the quantile.
-const WINDOW: usize = 256;
+const OUTLIER: f64 = 1.5;
+/// So many batches in a row beyond what is ordinary, and on the same side, are a device that has changed.
+const STREAK: usize = 5;
+/// Ordinary are observations between these multiples of the mean, or up to the quantile if that is more.
+const ORDINARY: (f64, f64) = (0.75, 1.25);
+/// Observations kept for the quantile: with a few hundred, two or three stalls that happen to be close to each other
+/// would make every batch look as long as a stall.
+const WINDOW: usize = 1024;
 /// Observations from which the quantile is used; before that, one stall would make every batch look too slow.
 const ENOUGH: usize = 200;
+/// The quantile is found anew after so many observations.
+const REFRESH: usize = 16;
 /// What the mean is multiplied with while there are too few observations for a quantile.
 const MARGIN: f64 = 1.25;
 
@@ -62,10 +73,15 @@ pub struct LatencyProfile {
     measured: Vec<(usize, f64)>,
     /// Mean of observed over measured.
     mean: f64,
-    /// The last observations, observed over measured.
-    window: VecDeque<f64>,
-    /// 99 % quantile of `window`, once it holds enough.
+    /// The last few observations while all of them are out of the ordinary and on the same side: over measured, and
+    /// over the mean at their time. They are no part of `tail` yet.
+    streak: Vec<(f64, f64)>,
+    /// The last observations, each over the mean at its time.
+    tail: VecDeque<f64>,
+    /// 99 % quantile of `tail`, once it holds enough.
     q99: Option<f64>,
+    /// Observations until the quantile is found anew.
+    refresh_in: usize,
 }
 
 impl LatencyProfile {
@@ -81,7 +97,8 @@ impl LatencyProfile {
         assert!(!measured.is_empty(), "a latency profile needs a measurement");
         measured.sort_by_key(|&(rows, _)| rows);
         measured.dedup_by_key(|&mut (rows, _)| rows);
-        Self { measured, mean: 1.0, window: VecDeque::with_capacity(WINDOW), q99: None }
+        let tail = VecDeque::with_capacity(WINDOW);
+        Self { measured, mean: 1.0, streak: Vec::new(), tail, q99: None, refresh_in: 0 }
     }
 
     /// What a batch of `rows` rows takes on average.
@@ -91,31 +108,70 @@ impl LatencyProfile {
 
     /// What 99 of 100 batches of `rows` rows stay under.
     pub fn q99(&self, rows: usize) -> Duration {
-        let factor = self.q99.map_or(self.mean * MARGIN, |q99| q99.max(self.mean));
-        Duration::from_secs_f64(self.base(rows) * factor)
+        Duration::from_secs_f64(self.base(rows) * self.mean * self.q99.unwrap_or(MARGIN))
+    }
+
+    /// How many times as long as measured at load batches take now.
+    pub fn factor(&self) -> f64 {
+        self.mean
     }
 
     /// Takes in that a batch of `rows` rows took `duration`.
     pub fn observe(&mut self, rows: usize, duration: Duration) {
         let ratio = duration.as_secs_f64() / self.base(rows);
-        self.mean += MEAN_WEIGHT * (ratio.min(OUTLIER * self.mean) - self.mean);
-        if self.window.len() == WINDOW {
-            self.window.pop_front();
+        let relative = ratio / self.mean;
+        let slow = relative > ORDINARY.1.max(self.q99.unwrap_or(0.0));
+        let fast = relative < ORDINARY.0;
+        if !(slow || fast) || self.streak.last().is_some_and(|&(_, last)| (last > 1.0) != slow) {
+            let strays = std::mem::take(&mut self.streak);
+            strays.into_iter().for_each(|(_, relative)| self.note(relative));
         }
-        self.window.push_back(ratio);
-        if self.window.len() >= ENOUGH {
-            let mut ratios: Vec<f64> = self.window.iter().copied().collect();
-            let rank = (ratios.len() * 99).div_ceil(100) - 1;
-            let (_, q99, _) = ratios.select_nth_unstable_by(rank, f64::total_cmp);
-            self.q99 = Some(*q99);
+        if !(slow || fast) {
+            self.note(relative);
+        } else {
+            self.streak.push((ratio, relative));
+            if self.streak.len() == STREAK {
+                // The device has changed, and what it did meanwhile is no tail of anything.
+                self.streak.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+                self.mean = self.streak[STREAK / 2].0;
+                self.streak.clear();
+                return;
+            }
+        }
+        self.mean += MEAN_WEIGHT * (ratio.min(OUTLIER * self.mean) - self.mean);
+    }
+
+    /// Takes an observation over the mean into the tail.
+    fn note(&mut self, relative: f64) {
+        if self.tail.len() == WINDOW {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(relative);
+        self.refresh_in = self.refresh_in.saturating_sub(1);
+        if self.refresh_in == 0 && self.tail.len() >= ENOUGH {
+            self.refresh_in = REFRESH;
+            let mut tail: Vec<f64> = self.tail.iter().copied().collect();
+            let rank = (tail.len() * 99).div_ceil(100) - 1;
+            let (_, q99, _) = tail.select_nth_unstable_by(rank, f64::total_cmp);
+            self.q99 = Some(q99.max(1.0));
         }
     }
 
-    /// The smallest batch size up to `max` rows whose throughput, as measured at load, is as good as any.
-    pub fn preferred_batch_size(&self, max: usize) -> usize {
+    /// The batch size up to `max` rows to aim for: as large as gains throughput, and no larger than what leaves time
+    /// for a request that just missed one batch to be answered with the next, within the objective.
+    pub fn preferred_batch_size(&self, max: usize, objective: Option<Duration>) -> usize {
+        let in_time = |rows: usize| {
+            let twice = 2.0 * self.base(rows) * self.mean * MARGIN;
+            objective.is_none_or(|objective| twice <= objective.as_secs_f64())
+        };
+        let largest = (2..=max).take_while(|&rows| in_time(rows)).last().unwrap_or(1);
+        let measured = self.measured.iter().map(|&(rows, _)| rows).take_while(|&rows| rows < largest);
         let throughput = |rows: usize| rows as f64 / self.base(rows);
-        let best = (1..=max.max(1)).map(throughput).fold(0.0, f64::max);
-        (1..=max.max(1)).find(|&rows| throughput(rows) >= GOOD_ENOUGH * best).unwrap_or(1)
+        measured.chain([largest]).fold(1, |best, rows| {
+            let doublings = (rows as f64 / best as f64).log2();
+            let gain = throughput(rows) / throughput(best);
+            if rows > best && gain >= WORTH.powf(doublings) { rows } else { best }
+        })
     }
 
     /// The measurements this profile was made from: rows and duration, ascending.
@@ -163,10 +219,13 @@ mod tests {
     #[test]
     fn a_processor_prefers_single_rows_and_a_gpu_full_batches() {
         let cpu = LatencyProfile::new([(1, ms(8.5)), (2, ms(16.8)), (4, ms(33.0)), (8, ms(68.0))]);
-        assert_eq!(cpu.preferred_batch_size(8), 1);
-        let gpu = LatencyProfile::new([1, 2, 4, 8].map(|rows| (rows, ms(1.2 + 0.12 * rows as f64))));
-        assert_eq!(gpu.preferred_batch_size(8), 8);
-        assert_eq!(gpu.preferred_batch_size(0), 1);
+        assert_eq!(cpu.preferred_batch_size(8, None), 1);
+        let gpu = LatencyProfile::new([1, 2, 4, 8, 16].map(|rows| (rows, ms(1.2 + 0.12 * rows as f64))));
+        assert_eq!(gpu.preferred_batch_size(8, None), 8);
+        assert_eq!(gpu.preferred_batch_size(0, None), 1);
+        // 2 × 1.25 × (1.2 + 0.12 × 10) = 6 ms: whoever misses one batch is in time with the next.
+        assert_eq!(gpu.preferred_batch_size(16, Some(ms(6.0))), 10);
+        assert_eq!(gpu.preferred_batch_size(16, Some(ms(0.1))), 1);
     }
 
     #[test]
@@ -186,16 +245,31 @@ mod tests {
             profile.observe(1, ms(1.0));
         }
         profile.observe(1, ms(30.0));
-        assert!(profile.expected(1) < ms(1.3));
-        assert!(profile.q99(1) < ms(1.6));
+        assert!(profile.expected(1) < ms(1.03));
+        assert!(profile.q99(1) < ms(1.3));
+    }
+
+    #[test]
+    fn a_device_that_changes_is_noticed_within_a_few_batches() {
+        let mut profile = LatencyProfile::new([(1, ms(1.0))]);
+        for _ in 0..300 {
+            profile.observe(1, ms(1.0));
+        }
+        for (duration, batches) in [(1.5, STREAK), (0.4, STREAK), (40.0, STREAK)] {
+            for _ in 0..batches {
+                profile.observe(1, ms(duration));
+            }
+            assert_ms(profile.expected(1), duration);
+        }
     }
 
     #[test]
     fn the_quantile_covers_99_of_100() {
         let mut profile = LatencyProfile::new([(1, ms(1.0))]);
-        for i in 0..256 {
-            profile.observe(1, ms(if i % 64 == 0 { 2.0 } else { 1.0 }));
+        for i in 0..1024 {
+            profile.observe(1, ms(if i % 50 == 0 { 2.0 } else { 1.0 }));
         }
-        assert_ms(profile.q99(1), 2.0);
+        let ratio = profile.q99(1).as_secs_f64() / profile.expected(1).as_secs_f64();
+        assert!((1.9..=2.0).contains(&ratio), "{ratio}");
     }
 }

@@ -1,19 +1,22 @@
 #![allow(clippy::unwrap_used)]
 
+mod configured;
+mod properties;
+
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::*;
 use crate::scheduler::profile::LatencyProfile;
-use proptest::prelude::*;
 
 /// A request that is only what the policy sees of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct TestJob {
     id: usize,
     rows: usize,
     deadline: Option<Duration>,
+    own: bool,
+    priority: u32,
     shape: u8,
     gone: Rc<Cell<bool>>,
 }
@@ -26,10 +29,10 @@ impl Job for TestJob {
         self.deadline
     }
     fn has_own_deadline(&self) -> bool {
-        self.deadline.is_some()
+        self.own
     }
     fn priority(&self) -> u32 {
-        0
+        self.priority
     }
     fn is_abandoned(&self) -> bool {
         self.gone.get()
@@ -43,243 +46,269 @@ fn ms(value: u64) -> Duration {
     Duration::from_millis(value)
 }
 
+/// Without any deadline.
 fn job(id: usize) -> TestJob {
-    TestJob { id, rows: 1, deadline: None, shape: 0, gone: Rc::default() }
+    TestJob { id, rows: 1, ..TestJob::default() }
 }
 
+/// With a deadline of its caller's.
 fn due(id: usize, deadline_ms: u64) -> TestJob {
-    TestJob { deadline: Some(ms(deadline_ms)), ..job(id) }
+    TestJob { deadline: Some(ms(deadline_ms)), own: true, ..job(id) }
 }
 
-fn limits(max_batch_size: usize, queue_size: usize) -> PolicyLimits {
-    PolicyLimits {
-        default_queue_policy: QueuePolicy { max_queue_size: Some(queue_size), timeout: None },
-        ..PolicyLimits::new(max_batch_size, 1)
+/// A GPU: a batch takes 10 ms and 1 ms for each row; eight rows are a full batch.
+fn gpu_profile() -> LatencyProfile {
+    LatencyProfile::new([(1, ms(11)), (8, ms(18))])
+}
+
+fn gpu() -> BatchPolicy<TestJob> {
+    with(PolicyLimits::new(8, 1))
+}
+
+fn with(limits: PolicyLimits) -> BatchPolicy<TestJob> {
+    BatchPolicy::new(limits, gpu_profile().into())
+}
+
+/// A processor with two narrow lanes of 15 ms a row, and a wide one of 8.
+fn processor() -> BatchPolicy<TestJob> {
+    let profile = |row_ms| LatencyProfile::new([(1, ms(row_ms)), (8, ms(8 * row_ms))]);
+    let limits = PolicyLimits { wide: true, ..PolicyLimits::new(8, 2) };
+    BatchPolicy::new(limits, Profiles { narrow: profile(15), wide: Some(profile(8)) })
+}
+
+impl BatchPolicy<TestJob> {
+    /// Dispatches, and gives the ids of the batch.
+    fn run(&mut self, now: Duration) -> Vec<usize> {
+        self.dispatch(now).batch.iter().flat_map(|batch| &batch.jobs).map(|job| job.id).collect()
     }
-}
 
-/// A GPU: a batch takes 10 ms and 1 ms for each row, and eight rows are preferred.
-fn gpu(queue_size: usize) -> BatchPolicy<TestJob> {
-    let profile = LatencyProfile::new([(1, ms(11)), (8, ms(18))]);
-    BatchPolicy::new(limits(8, queue_size), profile.into())
-}
-
-fn ids(batch: &Option<ClosedBatch<TestJob>>) -> Vec<usize> {
-    batch.iter().flat_map(|batch| &batch.jobs).map(|job| job.id).collect()
+    /// Ends a batch that took as long as expected, and dispatches.
+    fn run_next(&mut self, now: Duration, rows: usize) -> Vec<usize> {
+        self.completed(now, Lane::Narrow, rows, None);
+        self.run(now)
+    }
 }
 
 #[test]
 fn whoever_is_queued_runs_at_once_and_together() {
-    let mut policy = gpu(16);
+    let mut policy = gpu();
     policy.submit(ms(0), job(0)).unwrap();
-    let first = policy.dispatch(ms(0)).batch;
-    assert_eq!(ids(&first), [0]);
-    assert_eq!(first.unwrap().closed, CloseReason::Queue);
+    let first = policy.dispatch(ms(0)).batch.unwrap();
+    assert_eq!((first.closed, first.lane, first.expected), (CloseReason::Queue, Lane::Narrow, ms(11)));
     for id in 1..=9 {
-        policy.submit(ms(0), job(id)).unwrap();
+        policy.submit(ms(1), job(id)).unwrap();
     }
-    let second = policy.dispatch(ms(5)).batch;
-    assert_eq!(ids(&second), (1..=8).collect::<Vec<_>>());
-    assert_eq!(second.unwrap().closed, CloseReason::Full);
+    assert!(policy.dispatch(ms(5)).batch.is_none(), "the only lane is in use");
+    policy.completed(ms(11), Lane::Narrow, 1, Some(ms(11)));
+    let second = policy.dispatch(ms(11)).batch.unwrap();
+    assert_eq!(second.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
+    assert_eq!((second.rows, second.closed), (8, CloseReason::Full));
     policy.drain();
-    assert_eq!(policy.dispatch(ms(6)).batch.unwrap().closed, CloseReason::Drain);
-    assert!(policy.dispatch(ms(7)).batch.is_none());
-}
-
-#[test]
-fn a_batch_is_never_larger_than_the_model_allows() {
-    let profile = LatencyProfile::new([(1, ms(11)), (8, ms(18))]);
-    let mut policy = BatchPolicy::new(limits(3, 8), profile.into());
-    for id in 0..4 {
-        policy.submit(ms(0), job(id)).unwrap();
-    }
-    assert_eq!(ids(&policy.dispatch(ms(0)).batch), [0, 1, 2]);
-    assert_eq!(ids(&policy.dispatch(ms(0)).batch), [3]);
+    policy.completed(ms(29), Lane::Narrow, 8, Some(ms(18)));
+    assert_eq!(policy.dispatch(ms(29)).batch.unwrap().closed, CloseReason::Drain);
+    assert!(policy.is_empty());
 }
 
 #[test]
 fn the_earliest_deadline_runs_first_and_equals_in_order_of_arrival() {
-    let mut policy = gpu(16);
+    let mut policy = gpu();
+    policy.submit(ms(0), job(9)).unwrap();
+    assert_eq!(policy.run(ms(0)), [9]);
     for job in [job(0), due(1, 900), due(2, 100), due(3, 900), job(4)] {
         policy.submit(ms(0), job).unwrap();
     }
-    assert_eq!(ids(&policy.dispatch(ms(0)).batch), [2, 1, 3, 0, 4]);
+    assert_eq!(policy.run_next(ms(11), 1), [2, 1, 3, 0, 4]);
 }
 
 #[test]
-fn a_full_queue_refuses_and_says_when_to_come_back() {
-    let mut policy = gpu(4);
-    for id in 0..4 {
-        policy.submit(ms(0), job(id)).unwrap();
-    }
-    assert!(policy.is_full());
-    let refused = policy.submit(ms(0), job(4)).unwrap_err();
-    assert_eq!((refused.job.id, refused.reason), (4, Refusal::QueueFull { retry_after: ms(18) }));
+fn who_has_no_deadline_is_not_overtaken_for_ever() {
+    let mut policy = gpu();
+    policy.submit(ms(0), job(0)).unwrap();
+    policy.submit(ms(0), TestJob { shape: 1, ..job(1) }).unwrap();
+    assert_eq!(policy.run(ms(0)), [0]);
+    let mut now = ms(0);
+    let ran = (2..).find(|&id| {
+        now += ms(11);
+        policy.submit(now, due(id, now.as_millis() as u64 + 500)).unwrap();
+        policy.run_next(now, 1) == [1]
+    });
+    assert!(ran.is_some() && now > ms(9000) && now < LONGEST_QUEUE, "{now:?}");
 }
 
 #[test]
-fn a_sweep_makes_room_where_nobody_waits_any_more() {
-    let mut policy = gpu(3);
-    let gone = job(0);
-    for job in [gone.clone(), due(1, 5), job(2)] {
-        policy.submit(ms(0), job).unwrap();
+fn a_request_that_would_be_late_is_refused_when_it_comes() {
+    let mut policy = gpu();
+    policy.submit(ms(0), due(0, 1000)).unwrap();
+    assert_eq!(policy.run(ms(0)), [0]);
+    // It would start at 11 ms; one row takes up to 13.75, and the quarter of doubt is counted for the wait.
+    assert_eq!(policy.would_refuse(ms(1), 1, Some(ms(30))), None);
+    let refusal = policy.would_refuse(ms(1), 1, Some(ms(20))).unwrap();
+    assert!(matches!(refusal, Refusal::Crowded { retry_after } if retry_after >= ms(11)), "{refusal:?}");
+    // On an idle device it would take 11 ms; nobody does it in 5.
+    assert_eq!(policy.would_refuse(ms(1), 1, Some(ms(6))), Some(Refusal::Hopeless { needs: ms(11) }));
+    for id in 1..=16 {
+        policy.submit(ms(1), due(id, 60)).unwrap();
     }
-    gone.gone.set(true);
-    let mut dropped: Vec<_> = policy.sweep(ms(5)).into_iter().map(|d| (d.job.id, d.reason)).collect();
-    dropped.sort_by_key(|&(id, _)| id);
-    assert_eq!(dropped, [(0, DropReason::Abandoned), (1, DropReason::Expired)]);
-    assert_eq!(ids(&policy.dispatch(ms(5)).batch), [2]);
+    // Behind two full batches: 11 + 18 + 18 ms, and up to 13.75 for itself.
+    assert_eq!(policy.would_refuse(ms(1), 1, Some(ms(75))), None);
+    assert!(matches!(policy.submit(ms(1), due(17, 60)).unwrap_err().reason, Refusal::Crowded { .. }));
+}
+
+#[test]
+fn nobody_is_pushed_past_a_deadline_that_was_accepted() {
+    let mut policy = gpu();
+    policy.submit(ms(0), due(0, 1000)).unwrap();
+    assert_eq!(policy.run(ms(0)), [0]);
+    for id in 1..=8 {
+        policy.submit(ms(0), due(id, 40)).unwrap();
+    }
+    // It would be in time in their place, and one of them would not be behind it.
+    assert!(matches!(policy.submit(ms(0), due(9, 39)).unwrap_err().reason, Refusal::Crowded { .. }));
+    policy.submit(ms(0), due(10, 90)).unwrap();
+    assert_eq!(policy.run_next(ms(11), 1), (1..=8).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_lone_request_without_its_own_deadline_is_always_run() {
+    let limits = PolicyLimits { slo: Some(ms(30)), ..PolicyLimits::new(8, 1) };
+    let mut policy = with(limits);
+    for _ in 0..20 {
+        policy.completed(ms(0), Lane::Narrow, 1, Some(ms(500)));
+    }
+    let promised = TestJob { deadline: policy.deadline(ms(900), None).map(|_| ms(930)), ..job(0) };
+    policy.submit(ms(900), promised.clone()).unwrap();
+    assert_eq!(policy.run(ms(940)), [0], "neither the prediction nor the objective counts");
+    assert!(policy.submit(ms(941), TestJob { deadline: Some(ms(971)), ..job(1) }).is_err());
+}
+
+#[test]
+fn an_objective_that_cannot_be_kept_is_raised_and_follows_the_device() {
+    let slow = with(PolicyLimits { slo: Some(ms(20)), ..PolicyLimits::new(8, 1) });
+    // 11 ms in the mean, 13.75 at the quantile.
+    assert_eq!(slow.objective(), Some(Duration::from_micros(27_500)));
+    assert_eq!(slow.deadline(ms(100), None), Some(Duration::from_micros(127_500)));
+    assert_eq!(slow.deadline(ms(100), Some(ms(110))), Some(ms(110)));
+    let mut policy = with(PolicyLimits { slo: Some(ms(40)), ..PolicyLimits::new(8, 1) });
+    assert_eq!((policy.objective(), policy.preferred_batch_size()), (Some(ms(40)), 6));
+    for _ in 0..50 {
+        policy.completed(ms(0), Lane::Narrow, 1, Some(ms(22)));
+    }
+    assert!(policy.objective() > Some(ms(50)));
+    for _ in 0..50 {
+        policy.completed(ms(0), Lane::Narrow, 1, Some(ms(4)));
+    }
+    assert_eq!((policy.objective(), policy.preferred_batch_size()), (Some(ms(40)), 8));
+    assert_eq!(gpu().objective(), None);
 }
 
 #[test]
 fn the_window_drops_the_head_that_the_real_batch_would_make_late() {
-    let mut policy = gpu(16);
-    // Alone, 0 would take 14 ms at the quantile and be in time; eight rows take 23.
+    let mut policy = gpu();
+    // It is taken while 0 is alone in sight; then eight rows are to be run, and take up to 22.5 ms.
     policy.submit(ms(0), due(0, 20)).unwrap();
-    for id in 1..8 {
+    for id in 1..10 {
         policy.submit(ms(0), due(id, 100)).unwrap();
     }
     let dispatch = policy.dispatch(ms(0));
     assert_eq!(dispatch.dropped[0].job.id, 0);
     assert!(matches!(dispatch.dropped[0].reason, DropReason::Crowded { .. }));
-    assert_eq!(ids(&dispatch.batch), (1..8).collect::<Vec<_>>());
+    assert_eq!(dispatch.batch.unwrap().rows, 8);
 }
 
 #[test]
 fn a_lone_request_runs_if_it_fits_by_the_mean_and_is_hopeless_otherwise() {
-    let mut policy = gpu(16);
+    let mut policy = gpu();
     policy.submit(ms(0), due(0, 12)).unwrap();
-    assert_eq!(ids(&policy.dispatch(ms(0)).batch), [0]);
+    assert_eq!(policy.run(ms(0)), [0]);
     policy.completed(ms(11), Lane::Narrow, 1, Some(ms(11)));
-    policy.submit(ms(0), due(1, 21)).unwrap();
-    let dispatch = policy.dispatch(ms(11));
+    let refused = policy.submit(ms(11), due(1, 21)).unwrap_err();
+    assert_eq!(refused.reason, Refusal::Hopeless { needs: ms(11) });
+    policy.submit(ms(11), due(2, 23)).unwrap();
+    let dispatch = policy.dispatch(ms(14));
     assert_eq!(dispatch.dropped[0].reason, DropReason::Hopeless { needs: ms(11) });
     assert!(dispatch.batch.is_none());
 }
 
 #[test]
 fn after_a_second_without_a_run_one_request_runs_as_a_probe() {
-    let mut policy = gpu(16);
+    let mut policy = gpu();
     for _ in 0..50 {
         policy.completed(ms(100), Lane::Narrow, 1, Some(ms(500)));
     }
-    for deadline in [1000, 1090] {
-        policy.submit(ms(0), due(deadline, deadline as u64)).unwrap();
-        assert!(policy.dispatch(ms(950)).batch.is_none());
-    }
-    policy.submit(ms(0), due(3, 1190)).unwrap();
-    policy.submit(ms(0), due(4, 1190)).unwrap();
-    assert_eq!(ids(&policy.dispatch(ms(1100)).batch), [3], "the profile would refuse everything for ever");
+    assert!(policy.submit(ms(1000), due(0, 1090)).is_err());
+    policy.submit(ms(1100), due(1, 1190)).unwrap();
+    assert_eq!(policy.run(ms(1100)), [1], "the profile would refuse everything for ever");
+    assert!(policy.submit(ms(1101), due(2, 1190)).is_err());
     policy.completed(ms(1111), Lane::Narrow, 1, Some(ms(11)));
-    assert!(policy.dispatch(ms(1111)).batch.is_none());
+    assert!(policy.submit(ms(1111), due(3, 1190)).is_err());
+}
+
+#[test]
+fn those_who_left_or_expired_make_room() {
+    let mut policy = gpu();
+    policy.submit(ms(0), job(0)).unwrap();
+    assert_eq!(policy.run(ms(0)), [0]);
+    let leaving: Vec<_> = (1..=40).map(job).collect();
+    for job in &leaving {
+        policy.submit(ms(0), TestJob { deadline: Some(ms(150)), ..job.clone() }).unwrap();
+    }
+    assert!(policy.would_refuse(ms(10), 1, Some(ms(100))).is_none(), "it is more urgent than they are");
+    let last = due(41, 151);
+    let before = (41..).find(|&id| policy.submit(ms(1), due(id, 151)).is_err()).unwrap();
+    leaving.iter().for_each(|job| job.gone.set(true));
+    policy.submit(ms(10), last).unwrap();
+    let dispatch = policy.dispatch(ms(11));
+    assert_eq!((dispatch.dropped.len(), dispatch.batch), (40, None));
+    assert!(dispatch.dropped.iter().all(|dropped| dropped.reason == DropReason::Abandoned));
+    assert_eq!(policy.len(), before - 41 + 1);
 }
 
 #[test]
 fn shapes_do_not_mix_and_a_callers_own_batch_runs_whole() {
-    let mut policy = gpu(16);
+    let mut policy = gpu();
     for (id, rows, shape) in [(0, 3, 0), (1, 1, 1), (2, 4, 0), (3, 2, 0), (4, 1, 0)] {
         policy.submit(ms(0), TestJob { rows, shape, ..job(id) }).unwrap();
     }
     // 3 does not fit into the eight rows, and 4 does not overtake it.
-    assert_eq!(ids(&policy.dispatch(ms(0)).batch), [0, 2]);
-    assert_eq!(ids(&policy.dispatch(ms(0)).batch), [1]);
-    assert_eq!(ids(&policy.dispatch(ms(0)).batch), [3, 4]);
+    assert_eq!(policy.run(ms(0)), [0, 2]);
+    assert_eq!(policy.run_next(ms(17), 7), [1]);
+    assert_eq!(policy.run_next(ms(28), 1), [3, 4]);
 
-    let cpu = LatencyProfile::new([(1, ms(8)), (8, ms(64))]);
-    let mut cpu = BatchPolicy::new(limits(8, 8), cpu.into());
+    let mut cpu = processor();
     cpu.submit(ms(0), TestJob { rows: 6, ..job(0) }).unwrap();
     cpu.submit(ms(0), job(1)).unwrap();
-    assert_eq!(ids(&cpu.dispatch(ms(0)).batch), [0]);
-    assert_eq!(ids(&cpu.dispatch(ms(0)).batch), [1]);
+    assert_eq!(cpu.run(ms(0)), [0]);
+    assert_eq!(cpu.run(ms(0)), [1]);
 }
 
-/// What happens to a policy in a property test.
-#[derive(Clone, Debug)]
-enum Event {
-    Submit { rows: usize, patience_ms: Option<u64>, shape: u8 },
-    HangUp { nth: usize },
-    Pass { ms: u64 },
-    Dispatch,
-    Complete { share: u64 },
-}
-
-fn event() -> impl Strategy<Value = Event> {
-    prop_oneof![
-        4 => (1_usize..=8, proptest::option::of(0_u64..120), 0_u8..2)
-            .prop_map(|(rows, patience_ms, shape)| Event::Submit { rows, patience_ms, shape }),
-        1 => (0_usize..64).prop_map(|nth| Event::HangUp { nth }),
-        2 => (0_u64..40).prop_map(|ms| Event::Pass { ms }),
-        3 => Just(Event::Dispatch),
-        2 => (50_u64..400).prop_map(|share| Event::Complete { share }),
-    ]
-}
-
-/// Dispatches, checks what comes of it, and gives rows and expected duration of the batch.
-fn dispatch(
-    policy: &mut BatchPolicy<TestJob>,
-    now: Duration,
-    open: &mut BTreeSet<usize>,
-) -> Result<Option<(usize, Duration)>, TestCaseError> {
-    let Dispatch { dropped, batch, .. } = policy.dispatch(now);
-    for Dropped { job, reason } in dropped {
-        prop_assert!(open.remove(&job.id), "{} ended twice", job.id);
-        let deadline = job.deadline.unwrap_or(Duration::MAX);
-        match reason {
-            DropReason::Abandoned => prop_assert!(job.gone.get()),
-            DropReason::Expired => prop_assert!(deadline <= now),
-            DropReason::Crowded { .. } | DropReason::Hopeless { .. } => {
-                prop_assert!(now < deadline && deadline < Duration::MAX);
-            }
-        }
+#[test]
+fn a_lone_request_gets_the_whole_machine_and_several_share_it() {
+    let mut policy = processor();
+    assert_eq!(policy.preferred_batch_size(), 1);
+    policy.submit(ms(0), job(0)).unwrap();
+    let wide = policy.dispatch(ms(0)).batch.unwrap();
+    assert_eq!((wide.lane, wide.expected), (Lane::Wide, ms(8)));
+    for id in 1..=3 {
+        policy.submit(ms(1), job(id)).unwrap();
     }
-    let Some(batch) = batch else { return Ok(None) };
-    prop_assert!(!batch.jobs.is_empty());
-    prop_assert_eq!(batch.rows, batch.jobs.iter().map(|job| job.rows).sum::<usize>());
-    prop_assert!(batch.rows <= 8);
-    prop_assert!(batch.jobs.iter().all(|job| job.shape == batch.jobs[0].shape));
-    prop_assert!(batch.jobs.is_sorted_by_key(|job| (job.deadline.unwrap_or(Duration::MAX), job.id)));
-    for job in &batch.jobs {
-        prop_assert!(open.remove(&job.id), "{} ended twice", job.id);
-        prop_assert!(!job.gone.get() && job.deadline.is_none_or(|deadline| deadline > now));
-    }
-    Ok(Some((batch.rows, batch.expected)))
+    assert!(policy.dispatch(ms(2)).batch.is_none(), "a wide run excludes all others");
+    policy.completed(ms(8), Lane::Wide, 1, Some(ms(8)));
+    assert_eq!(policy.dispatch(ms(8)).batch.unwrap().lane, Lane::Narrow);
+    assert_eq!(policy.dispatch(ms(8)).batch.unwrap().lane, Lane::Narrow);
+    assert!(policy.dispatch(ms(8)).batch.is_none());
+    policy.completed(ms(23), Lane::Narrow, 1, Some(ms(15)));
+    assert_eq!(policy.dispatch(ms(23)).batch.unwrap().lane, Lane::Narrow, "the other one still runs");
+    policy.completed(ms(23), Lane::Narrow, 1, Some(ms(15)));
+    policy.completed(ms(38), Lane::Narrow, 1, Some(ms(15)));
+    policy.submit(ms(38), job(4)).unwrap();
+    assert_eq!(policy.dispatch(ms(38)).batch.unwrap().lane, Lane::Wide);
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
-    /// No request is lost, answered twice, mixed with other shapes, or run after its deadline or its caller's end;
-    /// the limits are kept, and requests that are equally urgent keep their order.
-    #[test]
-    fn every_request_ends_once_and_as_it_should(events in proptest::collection::vec(event(), 1..120)) {
-        let mut policy = gpu(12);
-        let (mut now, mut next_id) = (ms(0), 0);
-        let (mut open, mut running) = (BTreeSet::new(), Vec::new());
-        let mut jobs: Vec<TestJob> = Vec::new();
-        for event in events {
-            match event {
-                Event::Submit { rows, patience_ms, shape } => {
-                    let deadline = patience_ms.map(|patience| now + ms(patience));
-                    let job = TestJob { id: next_id, rows, deadline, shape, gone: Rc::default() };
-                    next_id += 1;
-                    let full = policy.len() == 12;
-                    prop_assert_eq!(policy.submit(ms(0), job.clone()).is_err(), full);
-                    if !full {
-                        open.insert(job.id);
-                        jobs.push(job);
-                    }
-                }
-                Event::HangUp { nth } => if let Some(job) = jobs.get(nth) { job.gone.set(true) },
-                Event::Pass { ms: passed } => now += ms(passed),
-                Event::Dispatch => running.extend(dispatch(&mut policy, now, &mut open)?),
-                Event::Complete { share } => if let Some((rows, expected)) = running.pop() {
-                    policy.completed(now, Lane::Narrow, rows, Some(expected * u32::try_from(share).unwrap() / 100));
-                },
-            }
-            prop_assert_eq!(policy.len(), open.len());
-        }
-        policy.drain();
-        while dispatch(&mut policy, now, &mut open)?.is_some() {}
-        prop_assert!(open.is_empty(), "{open:?} never ended");
-    }
+#[test]
+fn the_whole_machine_makes_what_an_instance_does_not() {
+    let mut policy = processor();
+    policy.submit(ms(0), due(0, 10)).unwrap();
+    policy.submit(ms(0), due(1, 100)).unwrap();
+    let batch = policy.dispatch(ms(0)).batch.unwrap();
+    assert_eq!((batch.lane, batch.jobs[0].id), (Lane::Wide, 0));
 }

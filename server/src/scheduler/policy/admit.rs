@@ -1,0 +1,193 @@
+//! Is a request taken? Whoever would be too late, or would make another one too late, is told so when it arrives.
+
+use std::time::Duration;
+
+use super::lanes::Forecast;
+use super::outcome::{Refusal, Refused};
+use super::queue::Entry;
+use super::{BatchPolicy, GUARD, Job, LONGEST_QUEUE, PRIORITY_STEP, STARVED_AFTER};
+
+/// How far back arrivals count for their rate, about.
+const RATE_WINDOW_S: f64 = 0.05;
+/// How much of a batch's spread (from the mean to the quantile) counts as delay of those who wait behind it; that of
+/// several batches adds up as their variances do. Without it, half of the requests at the end of a full queue would
+/// be accepted and then dropped on a device with noise; with more, a few would be refused for nothing.
+const DOUBT: f64 = 0.3;
+/// Before anyone is refused, the queue is searched for requests that nobody waits for: one of more than so many at
+/// most every few milliseconds.
+const SMALL_QUEUE: usize = 64;
+const SWEEP_INTERVAL: Duration = Duration::from_millis(5);
+
+/// How many rows arrive: a count that fades.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ArrivalRate {
+    count: f64,
+    at: Duration,
+}
+
+impl ArrivalRate {
+    fn note(&mut self, now: Duration, rows: usize) {
+        self.count = self.faded(now) + rows as f64;
+        self.at = now;
+    }
+
+    fn faded(&self, now: Duration) -> f64 {
+        self.count * (-now.saturating_sub(self.at).as_secs_f64() / RATE_WINDOW_S).exp()
+    }
+
+    /// Rows expected to arrive in this time.
+    fn during(&self, now: Duration, time: Duration) -> usize {
+        (self.faded(now) / RATE_WINDOW_S * time.as_secs_f64()) as usize
+    }
+}
+
+/// A request that asks to be taken.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    rows: usize,
+    deadline: Duration,
+    own_deadline: bool,
+    level: u32,
+    urgency: Duration,
+    start_by: Duration,
+}
+
+/// The queue as it is now, for questions about who would end when.
+struct Outlook {
+    forecast: Forecast,
+    now: Duration,
+    /// Rows at the front that will be dropped when the next batch starts.
+    doomed: usize,
+    /// What a full batch takes.
+    batch: Duration,
+    /// How much longer it may take.
+    spread: Duration,
+}
+
+impl<J: Job> BatchPolicy<J> {
+    /// Queues a request.
+    ///
+    /// # Errors
+    /// Whoever would not be answered in time is refused at once, and told when to try again.
+    pub fn submit(&mut self, now: Duration, job: J) -> Result<(), Refused<J>> {
+        let level = self.level_of(job.priority());
+        let candidate = self.candidate(now, job.rows(), job.deadline(), job.has_own_deadline(), level);
+        let mut refusal = self.refusal(now, &candidate);
+        let worth_a_search = self.queue.len() <= SMALL_QUEUE || now >= self.swept_at + SWEEP_INTERVAL;
+        if refusal.is_some() && self.queue.len() > 0 && worth_a_search {
+            self.sweep(now);
+            refusal = self.refusal(now, &candidate);
+        }
+        if let Some(reason) = refusal {
+            self.level(level).starving_since.get_or_insert(now);
+            return Err(Refused { job, reason });
+        }
+        let Candidate { rows, deadline, own_deadline, urgency, start_by, .. } = candidate;
+        self.arrivals.note(now, rows);
+        let promised = !own_deadline && self.finds_an_instance(now);
+        let state = self.level(level);
+        state.queued += 1;
+        if state.starving_since.is_some_and(|since| now >= since + STARVED_AFTER) {
+            state.starving_since = None;
+        }
+        self.queue.insert(Entry { urgency, deadline, start_by, arrived: now, rows, level, promised, job });
+        Ok(())
+    }
+
+    /// Why a request of so many rows with this deadline of its caller's would be refused now, if so: for when only
+    /// its headers are known.
+    pub fn would_refuse(&self, now: Duration, rows: usize, own: Option<Duration>) -> Option<Refusal> {
+        let deadline = self.deadline(now, own);
+        self.refusal(now, &self.candidate(now, rows, deadline, own.is_some(), self.level_of(0)))
+    }
+
+    fn candidate(
+        &self,
+        now: Duration,
+        rows: usize,
+        deadline: Option<Duration>,
+        own_deadline: bool,
+        level: u32,
+    ) -> Candidate {
+        let (rows, deadline) = (rows.max(1), deadline.unwrap_or(Duration::MAX));
+        let state = &self.levels[level as usize - 1];
+        let starved = state.starving_since.is_some_and(|since| now >= since + STARVED_AFTER);
+        let urgency = if self.limits.preserve_ordering {
+            now
+        } else {
+            let behind = if starved { 0 } else { level - 1 };
+            deadline.min(now + LONGEST_QUEUE) + PRIORITY_STEP * behind
+        };
+        let start_by = state.policy.timeout.map_or(Duration::MAX, |timeout| now.saturating_add(timeout));
+        Candidate { rows, deadline, own_deadline, level, urgency, start_by }
+    }
+
+    /// Whether a request would be run at once.
+    fn finds_an_instance(&self, _now: Duration) -> bool {
+        self.queue.len() == 0 && self.lanes.has_room()
+    }
+
+    fn refusal(&self, now: Duration, candidate: &Candidate) -> Option<Refusal> {
+        let &Candidate { rows, deadline, own_deadline, level, urgency, start_by } = candidate;
+        let needs = self.least(rows);
+        if self.finds_an_instance(now) {
+            let quickest = if self.lanes.is_idle() { needs } else { self.profiles.narrow.expected(rows) };
+            if !own_deadline || now + quickest <= deadline || self.probe_is_due(now) {
+                return None;
+            }
+        }
+        if now + needs > deadline && !self.probe_is_due(now) {
+            return Some(Refusal::Hopeless { needs });
+        }
+        let outlook = self.outlook(now);
+        let state = &self.levels[level as usize - 1];
+        if state.policy.max_queue_size.is_some_and(|size| state.queued >= size) {
+            let retry_after = outlook.forecast.start_of(1, outlook.batch).saturating_sub(now);
+            return Some(Refusal::QueueFull { retry_after: retry_after.max(needs) });
+        }
+        let until = (self.queue.rows_before(urgency) + rows).saturating_sub(outlook.doomed).max(rows);
+        let (starts, ends) = self.outcome_of(&outlook, until, rows);
+        let limit = deadline.min(now + LONGEST_QUEUE);
+        if ends > limit || starts > start_by {
+            let late = ends.saturating_sub(limit).max(starts.saturating_sub(start_by));
+            return Some(Refusal::Crowded { retry_after: late.max(needs) });
+        }
+        let ends_by =
+            |until: usize| self.outcome_of(&outlook, until.saturating_sub(outlook.doomed).max(1), 1).1;
+        let pushes = self.queue.any_behind(
+            urgency,
+            |deadline, until| ends_by(until + rows) > deadline,
+            |entry, until| {
+                // A lower priority does not keep a higher one out.
+                entry.level <= level
+                    && ends_by(until + rows) > entry.deadline
+                    && ends_by(until) <= entry.deadline
+            },
+        );
+        pushes.then(|| Refusal::Crowded { retry_after: outlook.batch })
+    }
+
+    fn outlook(&self, now: Duration) -> Outlook {
+        let forecast = self.lanes.forecast(now);
+        let batch = self.profiles.narrow.expected(self.plan.batch);
+        let next = forecast.start_of(0, batch);
+        let window = self.profiles.narrow.q99(self.queue.rows().clamp(1, self.plan.batch));
+        let doomed = self.queue.rows_due_before(next + window + GUARD);
+        let spread = self.profiles.narrow.q99(self.plan.batch).saturating_sub(batch);
+        Outlook { forecast, now, doomed, batch, spread }
+    }
+
+    /// When the batch starts and when it ends, at the quantile, that holds the last of `until` queued rows, which
+    /// belongs to a request of `rows` rows.
+    fn outcome_of(&self, outlook: &Outlook, until: usize, rows: usize) -> (Duration, Duration) {
+        let full = self.plan.batch;
+        let before = (until - 1) / full;
+        let starts = outlook.forecast.start_of(before, outlook.batch);
+        let wait = starts.saturating_sub(outlook.now);
+        let doubt = outlook.spread.mul_f64((wait.as_secs_f64() / outlook.batch.as_secs_f64()).sqrt() * DOUBT);
+        let starts = starts + doubt;
+        let joining = self.arrivals.during(outlook.now, wait);
+        let size = (until - before * full).saturating_add(joining).min(full).max(rows);
+        (starts, starts + self.profiles.narrow.q99(size) + GUARD)
+    }
+}
