@@ -75,7 +75,8 @@ pub struct Config {
     #[arg(long, env = "PROFILE_TIME", value_name = "DURATION", default_value = "3s", value_parser = units::duration)]
     pub profile_time: Duration,
 
-    /// Most requests that wait for one model; the next one is refused at once with RESOURCE_EXHAUSTED.
+    /// Most requests that wait for one model; the next one is refused at once with RESOURCE_EXHAUSTED. The time they
+    /// need bounds the queue before that.
     #[arg(long, env = "QUEUE_SIZE", value_name = "REQUESTS",
           default_value_t = RepositoryConfig::DEFAULT_QUEUE_SIZE as u32,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]

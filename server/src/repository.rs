@@ -2,6 +2,7 @@
 //!
 //! `models/<name>/config.pbtxt` and `models/<name>/<version>/model.onnx`; or one `.onnx` file.
 
+mod batching;
 mod complete;
 mod config;
 pub mod control;
@@ -58,7 +59,8 @@ pub struct RepositoryConfig {
     pub default_model: Option<String>,
     /// ONNX Runtime's shared library. `None`: looked for in the documented places.
     pub onnxruntime_lib: Option<PathBuf>,
-    /// Requests that may wait per model version; one more is answered `Overloaded`.
+    /// Requests that may wait per model version where its configuration does not say; one more is answered
+    /// `Overloaded`. Before that, the time they would need bounds the queue.
     pub queue_size: usize,
     /// `max_batch_size` of a model whose configuration gives none and whose first dimension is open.
     pub default_max_batch_size: usize,
@@ -76,7 +78,7 @@ impl RepositoryConfig {
     /// Stands for every model in [`RepositoryConfig::load_models`].
     pub const ALL_MODELS: &'static str = "*";
     /// Default of [`RepositoryConfig::queue_size`].
-    pub const DEFAULT_QUEUE_SIZE: usize = 256;
+    pub const DEFAULT_QUEUE_SIZE: usize = 10_000;
     /// Default of [`RepositoryConfig::default_max_batch_size`].
     pub const DEFAULT_MAX_BATCH_SIZE: usize = 8;
     /// Default of [`RepositoryConfig::profile_time`].

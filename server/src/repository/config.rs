@@ -153,15 +153,6 @@ fn refuse_unsupported(config: &ModelConfig) -> Result<(), String> {
 /// Says what is understood but has no effect.
 fn warn_of_unused(path: &Path, config: &ModelConfig) {
     let mut unused = Vec::new();
-    if let Some(SchedulingChoice::DynamicBatching(batching)) = &config.scheduling_choice {
-        let fields = [
-            ("preferred_batch_size", !batching.preferred_batch_size.is_empty()),
-            ("max_queue_delay_microseconds", batching.max_queue_delay_microseconds > 0),
-            ("priority_levels", batching.priority_levels > 0),
-            ("priority_queue_policy", !batching.priority_queue_policy.is_empty()),
-        ];
-        unused.extend(fields.into_iter().filter(|field| field.1).map(|field| field.0));
-    }
     let fields = [
         ("optimization", config.optimization.is_some()),
         ("model_warmup", !config.model_warmup.is_empty()),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use super::RepositoryConfig;
+use super::batching;
 use super::complete::{CompletedModel, complete};
 use super::discover::ModelSource;
 use super::labels;
@@ -20,8 +21,12 @@ use crate::backend::{Backend, BackendFactory, Device, ExecutionProvider};
 use crate::detection::Detector;
 use crate::error::LoadError;
 use crate::scheduler::{
+<<<<<<< HEAD
     InstanceParts, LatencyProfile, ModelLabels, PolicyLimits, QueuePolicy, Scheduler, SchedulerOptions,
     ServingObserver, Signature,
+=======
+    InstanceParts, LatencyProfile, PolicyLimits, Scheduler, SchedulerOptions, ServingObserver, Signature,
+>>>>>>> 54d607a (Honour dynamic_batching of a model's configuration)
 };
 use crate::tensor::DataType;
 
@@ -48,16 +53,17 @@ pub(crate) fn load_version(
     let labels = labels::read(&source.folder, &config, parameters.task, &parameters.labels)
         .map_err(|detail| loading.config_error(detail))?;
     let signature = Arc::new(signature);
+    let limits = batching::limits(&config, signature.max_batch_size, repository.queue_size)
+        .map_err(|detail| loading.config_error(detail))?;
+    let slo = parameters.slo.unwrap_or(repository.slo);
     let started = loading.start(&parameters, &signature)?;
     let version = number.to_string();
     let statistics = Arc::new(VersionStatistics::new(signature.max_batch_size));
     let observer = Arc::new(VersionObserver::new(Arc::clone(&statistics), observer, &source.name, &version));
-    let slo = parameters.slo.unwrap_or(repository.slo);
-    let queue_size = queue_size(&config).unwrap_or(repository.queue_size);
     let options = SchedulerOptions {
         signature: Arc::clone(&signature),
         version: version.clone(),
-        limits: limits(&signature, queue_size, slo),
+        limits: PolicyLimits { slo, ..limits },
         profiles: started.profile.into(),
         observer: Arc::<VersionObserver>::clone(&observer),
     };
@@ -97,19 +103,6 @@ fn log_loaded(model: &ModelVersion, instances: usize) {
         max_batch_size = model.max_batch_size(), preferred_batch_size = model.preferred_batch_size(),
         duration_ms_by_rows = durations.join(", "), "Model loaded"
     );
-}
-
-fn limits(signature: &Signature, queue_size: usize, slo: Option<std::time::Duration>) -> PolicyLimits {
-    let default_queue_policy = QueuePolicy { max_queue_size: Some(queue_size), timeout: None };
-    PolicyLimits { slo, default_queue_policy, ..PolicyLimits::new(signature.max_batch_size, 1) }
-}
-
-/// `default_queue_policy { max_queue_size }`, with Triton's meaning: 0 is no limit of its own.
-fn queue_size(config: &convoy_proto::inference::ModelConfig) -> Option<usize> {
-    use convoy_proto::inference::model_config::SchedulingChoice;
-    let Some(SchedulingChoice::DynamicBatching(batching)) = &config.scheduling_choice else { return None };
-    let size = batching.default_queue_policy.as_ref()?.max_queue_size;
-    usize::try_from(size).ok().filter(|&size| size > 0)
 }
 
 /// A version while it is being loaded.
