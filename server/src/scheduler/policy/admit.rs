@@ -164,7 +164,7 @@ impl<J: Job> BatchPolicy<J> {
                     && ends_by(until) <= entry.deadline
             },
         );
-        pushes.then(|| Refusal::Crowded { retry_after: outlook.batch })
+        pushes.then_some(Refusal::Crowded { retry_after: outlook.batch })
     }
 
     fn outlook(&self, now: Duration) -> Outlook {
