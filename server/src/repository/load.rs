@@ -21,12 +21,8 @@ use crate::backend::{Backend, BackendFactory, Device, ExecutionProvider};
 use crate::detection::Detector;
 use crate::error::LoadError;
 use crate::scheduler::{
-<<<<<<< HEAD
-    InstanceParts, LatencyProfile, ModelLabels, PolicyLimits, QueuePolicy, Scheduler, SchedulerOptions,
-    ServingObserver, Signature,
-=======
-    InstanceParts, LatencyProfile, PolicyLimits, Scheduler, SchedulerOptions, ServingObserver, Signature,
->>>>>>> 54d607a (Honour dynamic_batching of a model's configuration)
+    InstanceParts, LatencyProfile, ModelLabels, PolicyLimits, Scheduler, SchedulerOptions, ServingObserver,
+    Signature,
 };
 use crate::tensor::DataType;
 
