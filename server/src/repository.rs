@@ -7,14 +7,17 @@ mod complete;
 mod config;
 pub mod control;
 mod discover;
+mod instances;
 mod labels;
 mod load;
 mod observer;
 mod operations;
 mod parameters;
 mod placement;
+mod profile_cache;
 mod registry;
 mod retire;
+mod shapes;
 mod statistics;
 mod version;
 mod warmup;
@@ -66,6 +69,8 @@ pub struct RepositoryConfig {
     pub default_max_batch_size: usize,
     /// Time that measuring one model's latencies may take while it loads.
     pub profile_time: Duration,
+    /// Folder where what was measured is kept for the next start. `None`: it is not.
+    pub profile_cache: Option<PathBuf>,
     /// The latency objective of models whose parameters set none. `None`: only callers' deadlines count.
     pub slo: Option<Duration>,
     /// Whether models are loaded and unloaded on request.
@@ -96,6 +101,7 @@ impl RepositoryConfig {
             queue_size: Self::DEFAULT_QUEUE_SIZE,
             default_max_batch_size: Self::DEFAULT_MAX_BATCH_SIZE,
             profile_time: Self::DEFAULT_PROFILE_TIME,
+            profile_cache: None,
             slo: Self::DEFAULT_SLO,
             control_mode: ModelControlMode::None,
             load_models: Vec::new(),

@@ -7,7 +7,8 @@
 //! | `policy` | which requests run next: a pure state machine |
 //! | `profile` | how long a batch takes, by its size |
 //! | `shared` | the queue under its lock |
-//! | `instance` | the thread that owns a backend |
+//! | `instance` | the thread that owns an engine, and the engine that all share |
+//! | `engine` | a backend at work |
 //! | `batch`, `pixels` | requests become a batch, outputs become answers |
 //! | `observer` | what metrics are told |
 //!
@@ -15,6 +16,7 @@
 
 mod admission;
 mod batch;
+mod engine;
 mod instance;
 mod observer;
 mod pixels;
@@ -32,7 +34,8 @@ use tracing::Span;
 
 use crate::backend::{Backend, BackendFactory};
 use crate::error::ServingError;
-use instance::ModelInstance;
+use engine::Engine;
+use instance::{ModelInstance, WideEngine};
 use policy::{BatchPolicy, Refused};
 use request::{QueuedRequest, Reply};
 use shared::{Shared, State, expired};
@@ -64,6 +67,20 @@ pub struct InstanceParts {
     pub factory: Arc<dyn BackendFactory>,
 }
 
+/// The backends of a model version.
+pub struct Instances {
+    /// Those that work side by side, each on its own thread. One at least.
+    pub narrow: Vec<InstanceParts>,
+    /// One that has the whole machine for a batch, while no other works.
+    pub wide: Option<InstanceParts>,
+}
+
+impl From<Vec<InstanceParts>> for Instances {
+    fn from(narrow: Vec<InstanceParts>) -> Self {
+        Self { narrow, wide: None }
+    }
+}
+
 /// What a scheduler serves, and how.
 pub struct SchedulerOptions {
     /// What requests are checked against.
@@ -79,31 +96,35 @@ pub struct SchedulerOptions {
 }
 
 impl Scheduler {
-    /// Starts a thread for each instance, of which there must be one at least.
+    /// Starts a thread for each narrow instance.
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(options: SchedulerOptions, instances: Vec<InstanceParts>) -> std::io::Result<Self> {
+    pub fn start(options: SchedulerOptions, instances: impl Into<Instances>) -> std::io::Result<Self> {
         let SchedulerOptions { signature, version, limits, profiles, observer } = options;
+        let Instances { narrow, wide } = instances.into();
         let limits = PolicyLimits {
             max_batch_size: signature.max_batch_size.max(1),
-            lanes: instances.len(),
+            lanes: narrow.len(),
+            wide: wide.is_some(),
             ..limits
         };
-        let state = State { policy: BatchPolicy::new(limits, profiles), stopping: false, broken: 0 };
+        let wide = wide.map(|parts| Mutex::new(WideEngine::new(Engine::new(&signature, parts))));
         let shared = Arc::new(Shared {
+            instances: narrow.len(),
+            state: Mutex::new(State::new(BatchPolicy::new(limits, profiles))),
             signature,
             version,
             observer,
-            instances: instances.len(),
             epoch: Instant::now(),
-            state: Mutex::new(state),
+            wide,
             wake: Condvar::new(),
             stopped: Condvar::new(),
         });
-        let scheduler = Self { shared, threads: Mutex::new(Vec::with_capacity(instances.len())) };
-        for (number, InstanceParts { backend, factory }) in instances.into_iter().enumerate() {
-            let instance = ModelInstance::new(Arc::clone(&scheduler.shared), factory, backend);
+        let scheduler = Self { shared, threads: Mutex::new(Vec::with_capacity(narrow.len())) };
+        for (number, parts) in narrow.into_iter().enumerate() {
+            let engine = Engine::new(&scheduler.shared.signature, parts);
+            let instance = ModelInstance::new(Arc::clone(&scheduler.shared), engine);
             // Linux shows 15 bytes of a thread's name: what tells the instances apart comes first.
             let name = format!("infer-{number}-{}", scheduler.shared.signature.model);
             let thread = thread::Builder::new().name(name).spawn(move || instance.run())?;
@@ -214,13 +235,10 @@ impl Scheduler {
         let job = QueuedRequest { request, reply, enqueued_at, deadline, has_own_deadline, priority, span };
         let submitted = state.policy.submit(now, job);
         let pending = state.policy.len();
-        drop(state);
+        shared.wake_for(state);
         shared.observer.pending_requests(shared.labels(), pending);
         match submitted {
-            Ok(()) => {
-                shared.wake.notify_one();
-                Ok(answer)
-            }
+            Ok(()) => Ok(answer),
             Err(Refused { reason, .. }) => {
                 refuse(RefusalReason::of_refusal(reason));
                 Err(shared.refused(reason))

@@ -77,6 +77,11 @@ impl OnnxRuntime {
         Ok(runtime)
     }
 
+    /// What the library says of its build: version, commit, compiler's flags.
+    pub fn build_info(&self) -> &'static str {
+        ort::info()
+    }
+
     /// Whether the library was built with the CUDA execution provider. It may still find no GPU.
     pub fn offers_cuda(&self) -> bool {
         ep::CUDA::is_available().unwrap_or(false)

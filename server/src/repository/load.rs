@@ -8,6 +8,7 @@ use super::RepositoryConfig;
 use super::batching;
 use super::complete::{CompletedModel, complete};
 use super::discover::ModelSource;
+use super::instances::Sessions;
 use super::labels;
 use super::observer::VersionObserver;
 use super::parameters::Parameters;
@@ -15,14 +16,12 @@ use super::placement::Placement;
 use super::retire::Retirement;
 use super::statistics::VersionStatistics;
 use super::version::{DETECTIONS_OUTPUT, ModelVersion, Task};
-use super::warmup;
-use crate::backend::onnx::{OnnxBackendFactory, OnnxRuntime, SessionOptions};
-use crate::backend::{Backend, BackendFactory, Device, ExecutionProvider};
+use crate::backend::onnx::OnnxRuntime;
+use crate::backend::{Device, ExecutionProvider};
 use crate::detection::Detector;
 use crate::error::LoadError;
 use crate::scheduler::{
-    InstanceParts, LatencyProfile, ModelLabels, PolicyLimits, Scheduler, SchedulerOptions, ServingObserver,
-    Signature,
+    Instances, ModelLabels, PolicyLimits, Profiles, Scheduler, SchedulerOptions, ServingObserver, Signature,
 };
 use crate::tensor::DataType;
 
@@ -60,10 +59,10 @@ pub(crate) fn load_version(
         signature: Arc::clone(&signature),
         version: version.clone(),
         limits: PolicyLimits { slo, ..limits },
-        profiles: started.profile.into(),
+        profiles: started.profiles,
         observer: Arc::<VersionObserver>::clone(&observer),
     };
-    let instances = started.instances.len();
+    let instances = started.instances.narrow.len();
     let scheduler = Scheduler::start(options, started.instances)
         .map_err(|error| loading.model_error(format!("a thread for it cannot be started: {error}")))?;
     let of_version = ModelLabels { model: &source.name, version: &version };
@@ -89,15 +88,10 @@ pub(crate) fn load_version(
 }
 
 fn log_loaded(model: &ModelVersion, instances: usize) {
-    let durations: Vec<String> = model
-        .profile()
-        .measurements()
-        .map(|(rows, duration)| format!("{rows}: {:.2}", duration.as_secs_f64() * 1e3))
-        .collect();
     tracing::info!(
         model = model.name, version = model.version, execution_provider = %model.execution_provider, instances,
         max_batch_size = model.max_batch_size(), preferred_batch_size = model.preferred_batch_size(),
-        duration_ms_by_rows = durations.join(", "), "Model loaded"
+        "Model loaded"
     );
 }
 
@@ -111,8 +105,8 @@ struct Loading<'a> {
 
 /// Instances on the device that was chosen.
 struct Started {
-    instances: Vec<InstanceParts>,
-    profile: LatencyProfile,
+    instances: Instances,
+    profiles: Profiles,
     provider: ExecutionProvider,
     fallback_reason: Option<String>,
 }
@@ -222,35 +216,23 @@ impl Loading<'_> {
         }
     }
 
-    /// Opens and warms every instance of a placement, and measures the first. The error is what failed.
+    /// Opens, warms and measures the instances of a placement. The error is what failed.
     fn start_on(
         &self,
         placement: &Placement,
         signature: &Arc<Signature>,
         fallback_reason: Option<String>,
     ) -> Result<Started, String> {
-        let mut instances = Vec::with_capacity(placement.device_ids.len());
-        for &device_id in &placement.device_ids {
-            let factory = OnnxBackendFactory {
-                runtime: self.runtime.clone(),
-                model: self.file.to_owned(),
-                options: SessionOptions {
-                    provider: placement.provider,
-                    device_id,
-                    intra_op_threads: placement.intra_op_threads,
-                },
-                outputs: signature.outputs.iter().map(|output| output.name.to_string()).collect(),
-            };
-            let backend = factory.create().map_err(|error| error.to_string())?;
-            instances.push(InstanceParts { backend, factory: Arc::new(factory) });
-        }
-        let mut backends = instances.iter_mut().map(|instance| instance.backend.as_mut() as &mut dyn Backend);
-        let first = backends.next().ok_or("instance_group gives no instance")?;
-        let profile = warmup::measure(first, signature, self.repository.profile_time)?;
-        for backend in backends {
-            warmup::run_once(backend, signature)?;
-        }
-        Ok(Started { instances, profile, provider: placement.provider, fallback_reason })
+        let sessions = Sessions {
+            runtime: self.runtime,
+            file: self.file,
+            signature,
+            placement,
+            profile_time: self.repository.profile_time,
+            cache: self.repository.profile_cache.as_deref(),
+        };
+        let (instances, profiles) = sessions.start()?;
+        Ok(Started { instances, profiles, provider: placement.provider, fallback_reason })
     }
 
     fn config_error(&self, detail: String) -> LoadError {

@@ -1,9 +1,10 @@
-//! How many instances a model has, on what, and with how many threads: `instance_group` and its defaults.
+//! How many instances a model has, on what, and with how many threads: `instance_group`, or what is worth measuring.
 
 use convoy_proto::inference::model_instance_group::Kind;
 use convoy_proto::inference::{ModelConfig, ModelInstanceGroup};
 
 use super::parameters::Parameters;
+use super::shapes::{self, InstanceShape};
 use crate::backend::{Device, ExecutionProvider};
 
 /// Instances of one model: more than this is a slip of the pen.
@@ -14,10 +15,10 @@ const MAX_INSTANCES: usize = 64;
 pub(crate) struct Placement {
     /// What runs them.
     pub(crate) provider: ExecutionProvider,
-    /// One entry per instance: number of its GPU; 0 on a CPU.
+    /// One entry per instance: number of its GPU; 0 on a CPU, where there may be more instances than entries.
     pub(crate) device_ids: Vec<i32>,
-    /// Threads of one instance.
-    pub(crate) intra_op_threads: usize,
+    /// What the instances may be. The first is the one with the fewest sessions; with several, measuring decides.
+    pub(crate) shapes: Vec<InstanceShape>,
 }
 
 impl Placement {
@@ -50,8 +51,9 @@ impl Placement {
 
     /// The instances on `provider`, on a machine with `cores`.
     ///
-    /// Without an `instance_group` there is one: on a CPU it uses every core, on a GPU the device runs one batch
-    /// after the other anyway.
+    /// Without an `instance_group` there is one on a GPU, which runs one batch after the other anyway; on a CPU it is
+    /// measured which way of sharing the cores is best. `intra_op_thread_count` alone means one instance of so many
+    /// threads.
     pub(crate) fn new(
         config: &ModelConfig,
         parameters: &Parameters,
@@ -75,17 +77,23 @@ impl Placement {
                 device_ids.extend(std::iter::repeat_n(gpu, count.clamp(1, MAX_INSTANCES + 1)));
             }
         }
-        if device_ids.is_empty() {
-            device_ids.push(if provider == ExecutionProvider::Cuda { parameters.device_id } else { 0 });
-        }
         if device_ids.len() > MAX_INSTANCES {
             return Err(format!("instance_group asks for more than {MAX_INSTANCES} instances"));
         }
-        let share = match provider {
-            ExecutionProvider::Cpu => (cores / device_ids.len()).max(1),
-            ExecutionProvider::Cuda => 1,
+        let given = !device_ids.is_empty();
+        if !given {
+            device_ids.push(if provider == ExecutionProvider::Cuda { parameters.device_id } else { 0 });
+        }
+        let instances = device_ids.len();
+        let shapes = match (provider, parameters.intra_op_threads) {
+            (_, Some(threads)) => vec![InstanceShape { instances, threads }],
+            (ExecutionProvider::Cuda, None) => vec![InstanceShape { instances, threads: 1 }],
+            (ExecutionProvider::Cpu, None) if given => {
+                vec![InstanceShape { instances, threads: (cores / instances).max(1) }]
+            }
+            (ExecutionProvider::Cpu, None) => shapes::candidates(cores),
         };
-        Ok(Self { provider, intra_op_threads: parameters.intra_op_threads.unwrap_or(share), device_ids })
+        Ok(Self { provider, device_ids, shapes })
     }
 }
 
@@ -112,14 +120,27 @@ mod tests {
         Placement::new(&parse(text), &parameters, provider, 8)
     }
 
+    fn pairs(placement: &Placement) -> Vec<(usize, usize)> {
+        placement.shapes.iter().map(|shape| (shape.instances, shape.threads)).collect()
+    }
+
+    #[test]
+    fn without_a_word_a_processor_is_measured_and_a_gpu_runs_one_batch_after_the_other() {
+        let parameters = Parameters::parse(&HashMap::new()).unwrap();
+        let place = |provider| Placement::new(&parse(""), &parameters, provider, 8).unwrap();
+        assert_eq!(place(ExecutionProvider::Cpu).shapes, shapes::candidates(8));
+        assert_eq!(pairs(&place(ExecutionProvider::Cuda)), [(1, 1)]);
+        let two = Parameters { intra_op_threads: Some(2), ..parameters };
+        let placed = Placement::new(&parse(""), &two, ExecutionProvider::Cpu, 8).unwrap();
+        assert_eq!(pairs(&placed), [(1, 2)]);
+    }
+
     #[test]
     fn cores_are_shared_by_the_instances() {
-        let one = place("", ExecutionProvider::Cpu).unwrap();
-        assert_eq!((one.device_ids, one.intra_op_threads), (vec![0], 8));
         let three = place("instance_group [ { count: 3 kind: KIND_CPU } ]", ExecutionProvider::Cpu).unwrap();
-        assert_eq!((three.device_ids, three.intra_op_threads), (vec![0; 3], 2));
+        assert_eq!((pairs(&three), three.device_ids), (vec![(3, 2)], vec![0; 3]));
         let gpus = place("instance_group [ { count: 2 gpus: [ 1, 3 ] } ]", ExecutionProvider::Cuda).unwrap();
-        assert_eq!((gpus.device_ids, gpus.intra_op_threads), (vec![1, 1, 3, 3], 1));
+        assert_eq!((pairs(&gpus), gpus.device_ids), (vec![(4, 1)], vec![1, 1, 3, 3]));
         assert!(place("instance_group [ { count: -1 } ]", ExecutionProvider::Cpu).is_err());
         assert!(place("instance_group [ { count: 1000000 } ]", ExecutionProvider::Cpu).is_err());
     }

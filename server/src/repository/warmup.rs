@@ -1,126 +1,298 @@
-//! Before a model is ready, every kind of batch has been run once, and its duration is known.
+//! Before a model is ready, its batches have been run, and it is known how long they take in each shape.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Barrier};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use super::shapes::{Choice, InstanceShape, Measurements, ShapeLatencies};
+use crate::backend::Backend;
+use crate::scheduler::{DryRun, InstanceParts, Instances, Signature};
 
-use crate::backend::{Backend, BackendError};
-use crate::scheduler::{DryRun, InputSpec, LatencyProfile, Signature};
-use crate::tensor::{DataType, Shape, Tensor};
+/// Timed rounds over all sizes and shapes; the median counts.
+const ROUNDS: usize = 5;
+/// Rounds that must fit into the time before another size is measured instead of interpolated.
+const ROUNDS_WANTED: u32 = 3;
+/// Runs of one size in one round at most, for models so fast that one run says little.
+const RUNS: usize = 4;
+/// Share of the whole time that a round spends on one size unless a single run takes longer.
+const STEP: u32 = 200;
+/// Batch sizes measured at most.
+const MAX_SIZES: usize = 17;
+/// Shapes that are always measured: with the fewest sessions and with the most.
+const ALWAYS: usize = 2;
+/// Milliseconds that a model is taken to need when it cannot be measured.
+const UNKNOWN_MS: f64 = 10.0;
+/// A median over so many times the minimum says more about the machine's other work than about the model.
+const STEADY: u32 = 2;
 
-/// Timed runs of one batch size; their median counts.
-const REPEATS: usize = 5;
-/// Batch sizes that are always run: the smallest and the largest.
-const ENDS: usize = 2;
-/// What a model is first taken to need when it cannot be measured.
-const UNKNOWN: Duration = Duration::from_millis(10);
+/// Opens one session: number of the instance, threads. The error is in words for the middle of a sentence.
+pub(crate) type Open<'a> = dyn Fn(usize, usize) -> Result<InstanceParts, String> + 'a;
 
-/// Runs and times every batch size worth knowing, for as long as `time` allows; the rest is interpolated. One row and
-/// the largest batch are run whatever it takes: what is wrong with the model shows in one of them.
-///
-/// # Errors
-/// When the model fails on its own kind of input, in words for the middle of a sentence. A model with open dimensions
-/// besides the batch's may want others than are tried here, and is then taken as it is.
-pub(crate) fn measure(
-    backend: &mut dyn Backend,
-    signature: &Arc<Signature>,
-    time: Duration,
-) -> Result<LatencyProfile, String> {
-    let started = Instant::now();
-    let in_time = || started.elapsed() < time;
-    // The first run of a size allocates and, on a GPU, chooses its algorithms: it counts only if there is no other.
-    let mut warmed: Vec<(usize, Duration)> = Vec::new();
-    for (at, rows) in sizes(signature.max_batch_size).into_iter().enumerate() {
-        if at >= ENDS && !in_time() {
-            break;
-        }
-        match run(backend, signature, rows) {
-            Ok(duration) => warmed.push((rows, duration)),
-            Err(error) if has_open_dimensions(signature) => {
-                tracing::warn!(model = %signature.model, %error, "The model cannot be measured: its dimensions are open");
-                return Ok(LatencyProfile::new([(1, UNKNOWN)]));
-            }
-            Err(error) => {
-                return Err(format!("it fails on a batch of {rows} with nothing but zeros: {error}"));
-            }
-        }
+/// A model whose sessions are opened, warmed and measured.
+pub(crate) struct Warmup<'a> {
+    /// What the model takes.
+    pub(crate) signature: &'a Arc<Signature>,
+    /// Opens its sessions.
+    pub(crate) open: &'a Open<'a>,
+    /// What measuring may take, besides what must be opened and run anyway.
+    pub(crate) time: Duration,
+}
+
+/// What learning gave.
+pub(crate) struct Learned {
+    /// The sessions of the shapes that were chosen.
+    pub(crate) instances: Instances,
+    /// Which those are.
+    pub(crate) choice: Choice,
+    /// What was measured.
+    pub(crate) measurements: Measurements,
+    /// Whether the machine was quiet enough for the measurements to be worth keeping.
+    pub(crate) steady: bool,
+}
+
+/// The open sessions of one shape, and what their runs took.
+struct Candidate {
+    shape: InstanceShape,
+    instances: Vec<InstanceParts>,
+    sizes: Vec<SizeRuns>,
+}
+
+/// Runs of one batch size in one shape.
+struct SizeRuns {
+    rows: usize,
+    /// The first run allocates and, on a GPU, chooses its algorithms: it counts only if there is no other.
+    first: Duration,
+    timed: Vec<Duration>,
+}
+
+impl SizeRuns {
+    fn median(&self) -> Duration {
+        let mut timed = self.timed.clone();
+        timed.sort_unstable();
+        timed.get(timed.len() / 2).copied().unwrap_or(self.first)
     }
-    // In rounds, so that whatever else the machine does meanwhile slows all sizes and not one of them.
-    let mut timed: Vec<Vec<Duration>> = vec![Vec::with_capacity(REPEATS); warmed.len()];
-    for _ in 0..REPEATS {
-        for ((rows, _), durations) in warmed.iter().zip(&mut timed) {
-            if !in_time() {
+
+    fn is_steady(&self) -> bool {
+        self.timed.iter().min().is_none_or(|&shortest| self.median() <= shortest * STEADY)
+    }
+}
+
+impl Warmup<'_> {
+    /// Opens sessions of each shape, runs and times every batch size worth knowing, for as long as the time allows,
+    /// and chooses the shapes that serve. One row and the largest batch are run whatever it takes: what is wrong with
+    /// the model shows in one of them.
+    ///
+    /// # Errors
+    /// When the model fails on its own kind of input, in words for the middle of a sentence. A model with open
+    /// dimensions besides the batch's may want others than are tried here, and is then taken as it is.
+    pub(crate) fn learn(&self, shapes: &[InstanceShape]) -> Result<Learned, String> {
+        let started = Instant::now();
+        let mut candidates = Vec::with_capacity(shapes.len());
+        for (at, &shape) in shapes.iter().enumerate() {
+            // What is left out here costs some throughput at most.
+            if at >= ALWAYS && started.elapsed() >= self.time / 2 {
                 break;
             }
-            durations.push(run(backend, signature, *rows).map_err(|error| error.to_string())?);
+            match self.candidate(shape) {
+                Ok(candidate) => candidates.push(candidate),
+                Err(detail) if at == 0 => return Err(detail),
+                Err(detail) => {
+                    tracing::warn!(model = %self.signature.model, detail, "No {shape}: they cannot be opened");
+                }
+            }
+        }
+        let started = Instant::now();
+        if let Err(detail) = self.measure(&mut candidates, started) {
+            if !self.has_open_dimensions() {
+                return Err(detail);
+            }
+            tracing::warn!(model = %self.signature.model, detail, "The model cannot be measured: its dimensions are open");
+            candidates.truncate(1);
+            candidates[0].sizes = vec![unknown()];
+        }
+        let steady = candidates.iter().all(|candidate| candidate.sizes.iter().all(SizeRuns::is_steady));
+        let measurements = Measurements(candidates.iter().map(Candidate::latencies).collect());
+        let choice = measurements.choose();
+        let mut instances = Instances { narrow: Vec::new(), wide: None };
+        for (at, mut candidate) in candidates.into_iter().enumerate() {
+            if at == choice.narrow {
+                instances.narrow = candidate.instances;
+            } else if Some(at) == choice.wide {
+                instances.wide = candidate.instances.pop();
+            }
+        }
+        Ok(Learned { instances, choice, measurements, steady })
+    }
+
+    /// Opens and warms the sessions of shapes that are known to be the best: nothing is measured.
+    ///
+    /// # Errors
+    /// As [`Warmup::learn`].
+    pub(crate) fn recall(&self, known: &Measurements) -> Result<Instances, String> {
+        let choice = known.choose();
+        let mut open_warm = |at: usize| {
+            let latencies = &known.0[at];
+            let mut candidate = self.candidate(latencies.shape)?;
+            let started = Instant::now();
+            for (at, rows) in sizes(self.signature.max_batch_size).into_iter().enumerate() {
+                if at >= ENDS && started.elapsed() >= self.time / 10 {
+                    break;
+                }
+                match candidate.warm(&self.dry_run(rows)?, rows) {
+                    Err(_) if self.has_open_dimensions() => break,
+                    outcome => outcome?,
+                }
+            }
+            Ok::<_, String>(candidate.instances)
+        };
+        let narrow = open_warm(choice.narrow)?;
+        let wide = choice.wide.map(&mut open_warm).transpose()?.and_then(|mut opened| opened.pop());
+        Ok(Instances { narrow, wide })
+    }
+
+    fn candidate(&self, shape: InstanceShape) -> Result<Candidate, String> {
+        let open = |number| (self.open)(number, shape.threads);
+        let instances = (0..shape.instances).map(open).collect::<Result<Vec<_>, _>>()?;
+        Ok(Candidate { shape, instances, sizes: Vec::new() })
+    }
+
+    fn measure(&self, candidates: &mut [Candidate], started: Instant) -> Result<(), String> {
+        let mut runs: Vec<(usize, DryRun)> = Vec::new();
+        // In the time that is left, one more round over all sizes known so far, as often as it is wanted.
+        let mut round = Duration::ZERO;
+        for (at, rows) in sizes(self.signature.max_batch_size).into_iter().enumerate() {
+            let cost: Duration = candidates.iter().map(|candidate| candidate.expected(rows)).sum();
+            let needed = cost + (round + cost) * ROUNDS_WANTED;
+            if at >= ENDS && started.elapsed() + needed > self.time {
+                break;
+            }
+            let run = self.dry_run(rows)?;
+            for candidate in &mut *candidates {
+                candidate.warm(&run, rows)?;
+                round += candidate.expected(rows);
+            }
+            runs.push((rows, run));
+        }
+        // In rounds, so that whatever else the machine does meanwhile slows all sizes and shapes and not one of them.
+        for _ in 0..ROUNDS {
+            for (rows, run) in &runs {
+                for candidate in &mut *candidates {
+                    if started.elapsed() >= self.time {
+                        return Ok(());
+                    }
+                    candidate.time(run, *rows, self.time / STEP)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn dry_run(&self, rows: usize) -> Result<DryRun, String> {
+        DryRun::of_zeros(self.signature, rows).map_err(|error| error.to_string())
+    }
+
+    fn has_open_dimensions(&self) -> bool {
+        self.signature.inputs.iter().any(|input| input.tensor.dims.iter().any(|&dim| dim < 0))
+    }
+}
+
+impl Candidate {
+    /// Runs a batch for the first time, on every session.
+    fn warm(&mut self, run: &DryRun, rows: usize) -> Result<(), String> {
+        let durations = self.step(run, Duration::ZERO);
+        let durations = durations
+            .map_err(|error| format!("it fails on a batch of {rows} with nothing but zeros: {error}"))?;
+        let first = durations.into_iter().max().unwrap_or_default();
+        self.sizes.push(SizeRuns { rows, first, timed: Vec::new() });
+        Ok(())
+    }
+
+    fn time(&mut self, run: &DryRun, rows: usize, time: Duration) -> Result<(), String> {
+        let durations = self.step(run, time)?;
+        if let Some(size) = self.sizes.iter_mut().find(|size| size.rows == rows) {
+            size.timed.extend(durations);
+        }
+        Ok(())
+    }
+
+    /// Runs a batch on every session, all at once as under load; again for as long as there is time.
+    fn step(&mut self, run: &DryRun, time: Duration) -> Result<Vec<Duration>, String> {
+        if let [only] = &mut *self.instances {
+            return repeat(only.backend.as_mut(), run.clone(), time);
+        }
+        let start = Barrier::new(self.instances.len());
+        thread::scope(|scope| {
+            let running: Vec<_> = self
+                .instances
+                .iter_mut()
+                .map(|instance| {
+                    let (backend, run, start) = (instance.backend.as_mut(), run.clone(), &start);
+                    scope.spawn(move || {
+                        start.wait();
+                        repeat(backend, run, time)
+                    })
+                })
+                .collect();
+            let mut durations = Vec::new();
+            for thread in running {
+                durations.extend(thread.join().map_err(|_| "it panicked".to_owned())??);
+            }
+            Ok(durations)
+        })
+    }
+
+    /// What a batch is likely to take, from the sizes that were run: every row the same.
+    fn expected(&self, rows: usize) -> Duration {
+        let nearest = self.sizes.iter().min_by_key(|size| size.rows.abs_diff(rows));
+        nearest.map_or(Duration::ZERO, |size| size.first.mul_f64(rows as f64 / size.rows as f64))
+    }
+
+    fn latencies(&self) -> ShapeLatencies {
+        let milliseconds = |size: &SizeRuns| (size.rows, size.median().as_secs_f64() * 1e3);
+        let mut milliseconds: Vec<_> = self.sizes.iter().map(milliseconds).collect();
+        milliseconds.sort_unstable_by_key(|&(rows, _)| rows);
+        ShapeLatencies { shape: self.shape, milliseconds }
+    }
+}
+
+fn unknown() -> SizeRuns {
+    SizeRuns { rows: 1, first: Duration::from_secs_f64(UNKNOWN_MS / 1e3), timed: Vec::new() }
+}
+
+fn repeat(backend: &mut dyn Backend, mut run: DryRun, time: Duration) -> Result<Vec<Duration>, String> {
+    let started = Instant::now();
+    let mut durations = Vec::with_capacity(RUNS);
+    loop {
+        durations.push(run.run(backend).map_err(|error| error.to_string())?);
+        if durations.len() == RUNS || started.elapsed() >= time {
+            return Ok(durations);
         }
     }
-    let typical = warmed.into_iter().zip(timed).map(|((rows, first), mut durations)| {
-        durations.sort_unstable();
-        (rows, durations.get(durations.len() / 2).copied().unwrap_or(first))
-    });
-    Ok(LatencyProfile::new(typical))
 }
 
-/// Runs one row, so that the first request does not pay for what a first run does.
-///
-/// # Errors
-/// As [`measure`].
-pub(crate) fn run_once(backend: &mut dyn Backend, signature: &Arc<Signature>) -> Result<(), String> {
-    match run(backend, signature, 1) {
-        Err(error) if !has_open_dimensions(signature) => Err(format!("it fails on zeros: {error}")),
-        _ => Ok(()),
-    }
-}
+/// Batch sizes that are always run: the smallest and the largest.
+const ENDS: usize = 2;
 
-/// One row, then the largest batch, then those between: what is left out for lack of time lies between the known.
+/// One row, then the largest batch, then the middle between two known ones, the widest gaps first: what is left out
+/// for lack of time lies between the known.
 fn sizes(max_batch_size: usize) -> Vec<usize> {
-    let mut sizes = vec![1];
-    if max_batch_size > 1 {
-        sizes.push(max_batch_size);
+    if max_batch_size <= 1 {
+        return vec![1];
     }
-    sizes.extend((1..usize::BITS).map(|power| 1 << power).take_while(|&rows| rows < max_batch_size));
+    let mut sizes = vec![1, max_batch_size];
+    let mut gaps = VecDeque::from([(1, max_batch_size)]);
+    while let Some((low, high)) = gaps.pop_front()
+        && sizes.len() < MAX_SIZES
+    {
+        let middle = usize::midpoint(low, high);
+        if middle > low {
+            sizes.push(middle);
+            gaps.extend([(low, middle), (middle, high)]);
+        }
+    }
     sizes
 }
 
-fn has_open_dimensions(signature: &Signature) -> bool {
-    signature.inputs.iter().any(|input| input.tensor.dims.iter().any(|&dim| dim < 0))
-}
-
-/// Runs a batch of zeros (empty strings for BYTES; 1 for open dimensions) and gives its duration.
-fn run(backend: &mut dyn Backend, signature: &Arc<Signature>, rows: usize) -> Result<Duration, BackendError> {
-    let zeros = |spec: &InputSpec| {
-        let mut dims: Vec<i64> = spec.tensor.dims.iter().map(|&dim| if dim < 0 { 1 } else { dim }).collect();
-        if signature.has_batch_dimension() {
-            dims.insert(0, i64::try_from(rows).unwrap_or(i64::MAX));
-        }
-        let shape = Shape::from(dims);
-        let datatype = spec.tensor.datatype;
-        // An empty string is its length, four zeros.
-        let element = if datatype == DataType::Bytes { 4 } else { datatype.byte_size().unwrap_or(0) };
-        let bytes = shape.element_count().and_then(|count| count.checked_mul(element));
-        let bytes =
-            bytes.ok_or_else(|| BackendError::new(format!("input `{}` is too large", spec.tensor.name)))?;
-        let data = Bytes::from(vec![0; bytes]);
-        Ok(Tensor { name: spec.tensor.name.to_string(), datatype, shape, data })
-    };
-    let inputs = signature.inputs.iter().map(zeros).collect::<Result<Vec<_>, BackendError>>()?;
-    DryRun::new(signature, inputs)?.run(backend)
-}
-
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    #[test]
-    fn the_ends_are_measured_before_what_lies_between() {
-        assert_eq!(sizes(0), [1]);
-        assert_eq!(sizes(1), [1]);
-        assert_eq!(sizes(2), [1, 2]);
-        assert_eq!(sizes(8), [1, 8, 2, 4]);
-        assert_eq!(sizes(12), [1, 12, 2, 4, 8]);
-    }
-}
+mod tests;

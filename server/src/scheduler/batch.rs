@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::admission::{InputSpec, Signature};
 use super::request::{Encoding, InferenceRequest, PreparedInput, PreparedRequest};
 use crate::backend::{Backend, BackendError, Batch, BatchInput};
 use crate::tensor::{DataType, Shape, Tensor, byte_string_ends};
 
 /// The memory of one instance's batches: written anew for each, never shrunk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct BatchBuffer {
     signature: Arc<Signature>,
     inputs: Vec<AlignedBytes>,
@@ -22,30 +24,49 @@ impl BatchBuffer {
         Self { signature, inputs }
     }
 
-    /// Writes the requests' rows one after the other. All must have the same row shapes, and at least one be there.
-    pub(crate) fn write(&mut self, requests: &[&PreparedRequest]) -> Batch<'_> {
+    /// Puts the requests' rows one after the other. All must have the same row shapes, and at least one be there.
+    ///
+    /// What a single request has as the model takes it is not copied at all.
+    pub(crate) fn write<'a>(&'a mut self, requests: &[&'a PreparedRequest]) -> Batch<'a> {
         let rows = requests.iter().map(|request| request.rows).sum();
         let inputs = self.signature.inputs.iter().zip(&mut self.inputs).enumerate();
         let inputs = inputs.map(|(at, (spec, buffer))| {
             let parts = requests.iter().map(|request| (request.rows, &request.inputs[at]));
-            write_input(spec, parts, buffer);
-            let mut shape = requests.first().map_or_else(Vec::new, |r| r.inputs[at].row_shape.to_vec());
+            let data = match requests {
+                [only] if is_ready(spec, &only.inputs[at]) => &*only.inputs[at].data,
+                _ => {
+                    write_input(spec, parts, buffer);
+                    buffer.as_slice()
+                }
+            };
+            let row_shape = requests.first().map_or(&[][..], |request| &request.inputs[at].row_shape);
+            let mut shape = Vec::with_capacity(row_shape.len() + 1);
             if self.signature.has_batch_dimension() {
-                shape.insert(0, i64::try_from(rows).expect("rows are limited by max_batch_size, an i32"));
+                shape.push(i64::try_from(rows).expect("rows are limited by max_batch_size, an i32"));
             }
+            shape.extend_from_slice(row_shape);
             BatchInput {
                 name: &spec.tensor.name,
                 datatype: spec.tensor.datatype,
                 shape: Shape::from(shape),
-                data: buffer.as_slice(),
+                data,
             }
         });
         Batch { rows, inputs: inputs.collect() }
     }
 }
 
+/// Whether a request's bytes can be the model's as they lie in memory.
+fn is_ready(spec: &InputSpec, input: &PreparedInput) -> bool {
+    // Strings are read byte by byte.
+    let alignment = spec.tensor.datatype.byte_size().unwrap_or(1);
+    input.encoding == Encoding::Declared && input.data.as_ptr().addr().is_multiple_of(alignment)
+}
+
 /// A request run outside of the queue, through the same buffer and the same split: while a model loads.
-#[derive(Debug)]
+///
+/// A clone shares the request and has a buffer of its own.
+#[derive(Clone, Debug)]
 pub(crate) struct DryRun {
     signature: Arc<Signature>,
     request: PreparedRequest,
@@ -57,7 +78,7 @@ impl DryRun {
     ///
     /// # Errors
     /// When they do not fit the model.
-    pub(crate) fn new(signature: &Arc<Signature>, inputs: Vec<Tensor>) -> Result<Self, BackendError> {
+    fn new(signature: &Arc<Signature>, inputs: Vec<Tensor>) -> Result<Self, BackendError> {
         let request = InferenceRequest { inputs, ..InferenceRequest::default() };
         let request = signature.prepare(request).map_err(|error| BackendError::new(error.to_string()))?;
         Ok(Self {
@@ -65,6 +86,30 @@ impl DryRun {
             request,
             buffer: BatchBuffer::new(Arc::clone(signature)),
         })
+    }
+
+    /// A run of zeros (empty strings for BYTES; 1 for open dimensions).
+    ///
+    /// # Errors
+    /// When so many rows do not fit the model, or into memory.
+    pub(crate) fn of_zeros(signature: &Arc<Signature>, rows: usize) -> Result<Self, BackendError> {
+        let zeros = |spec: &InputSpec| {
+            let mut dims: Vec<i64> =
+                spec.tensor.dims.iter().map(|&dim| if dim < 0 { 1 } else { dim }).collect();
+            if signature.has_batch_dimension() {
+                dims.insert(0, i64::try_from(rows).unwrap_or(i64::MAX));
+            }
+            let (shape, datatype) = (Shape::from(dims), spec.tensor.datatype);
+            // An empty string is its length, four zeros.
+            let element = datatype.byte_size().unwrap_or(size_of::<u32>());
+            let bytes = shape.element_count().and_then(|count| count.checked_mul(element));
+            let bytes = bytes
+                .ok_or_else(|| BackendError::new(format!("input `{}` is too large", spec.tensor.name)))?;
+            let data = Bytes::from(vec![0; bytes]);
+            Ok(Tensor { name: spec.tensor.name.to_string(), datatype, shape, data })
+        };
+        let inputs = signature.inputs.iter().map(zeros).collect::<Result<Vec<_>, BackendError>>()?;
+        Self::new(signature, inputs)
     }
 
     /// Runs it, checks that its outputs can be split, and gives the time it took in the model.
@@ -186,7 +231,7 @@ impl RowStarts {
 }
 
 /// Bytes with the alignment of the widest element, 8 bytes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct AlignedBytes {
     words: Vec<u64>,
     length: usize,

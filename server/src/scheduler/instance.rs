@@ -1,55 +1,57 @@
 //! One instance of a model: an OS thread that owns its backend, takes batches and answers them.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::batch::{BatchBuffer, split};
-use super::observer::{BatchReport, CloseReason, DeadWork, RequestReport};
+use super::engine::{Completed, Condition, Engine, Failure, panic_message};
+use super::observer::{BatchReport, CloseReason, DeadWork};
 use super::policy::{ClosedBatch, Dropped, Lane, over};
 use super::request::{InferenceResponse, PreparedRequest, QueuedRequest};
-use super::shared::Shared;
-use crate::backend::{Backend, BackendError, BackendFactory};
+use super::shared::{Shared, lock};
+use crate::backend::BackendError;
 use crate::error::ServingError;
-use crate::tensor::Tensor;
 
 /// Time between two tries to make a new backend for a broken instance.
 const REBUILD_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What is logged when that fails.
+const NOT_REBUILT: &str = "A broken instance could not be rebuilt; it is tried again";
+
 /// A model instance: what its thread owns.
 pub(crate) struct ModelInstance {
     shared: Arc<Shared>,
-    factory: Arc<dyn BackendFactory>,
-    backend: Box<dyn Backend>,
-    buffer: BatchBuffer,
+    engine: Engine,
 }
 
-/// What a run gave, and how long each part of it took.
-struct Completed {
-    /// Outputs by request.
-    answers: Vec<Vec<Tensor>>,
-    compute_input: Duration,
-    compute_infer: Duration,
-    compute_output: Duration,
+/// The engine with all cores, shared by the instances: the policy lets one of them run at a time.
+pub(crate) struct WideEngine {
+    engine: Engine,
+    /// Since when it has had no working backend. Its batches run on narrow ones meanwhile.
+    broken_since: Option<Instant>,
 }
 
-/// Why a run gave nothing.
-enum Failure {
-    /// The model failed; the backend can be used again.
-    Backend(BackendError),
-    /// Something panicked; what the backend is worth is unknown.
-    Panic(String),
+impl WideEngine {
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self { engine, broken_since: None }
+    }
+
+    /// The engine, unless it is broken and cannot be made anew now.
+    fn usable(wide: &Mutex<Self>) -> Option<MutexGuard<'_, Self>> {
+        let mut wide = lock(wide);
+        if let Some(since) = wide.broken_since {
+            if since.elapsed() < REBUILD_INTERVAL {
+                return None;
+            }
+            wide.broken_since = wide.engine.rebuild().is_err().then(Instant::now);
+        }
+        wide.broken_since.is_none().then_some(wide)
+    }
 }
 
 impl ModelInstance {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        factory: Arc<dyn BackendFactory>,
-        backend: Box<dyn Backend>,
-    ) -> Self {
-        let buffer = BatchBuffer::new(Arc::clone(&shared.signature));
-        Self { shared, factory, backend, buffer }
+    pub(crate) fn new(shared: Arc<Shared>, engine: Engine) -> Self {
+        Self { shared, engine }
     }
 
     /// Takes and runs batches until the scheduler stops and nothing is queued.
@@ -62,7 +64,7 @@ impl ModelInstance {
                 Err(panic) => {
                     self.shared
                         .log_failure("An instance panicked outside of its model", &panic_message(&*panic));
-                    if !self.rebuild() {
+                    if !made_anew(&self.shared, &mut self.engine) && !self.rebuild() {
                         return;
                     }
                 }
@@ -77,6 +79,7 @@ impl ModelInstance {
             }
             if let Some(batch) = dispatch.batch
                 && !self.execute(batch)
+                && !self.rebuild()
             {
                 return;
             }
@@ -87,134 +90,178 @@ impl ModelInstance {
     fn execute(&mut self, batch: ClosedBatch<QueuedRequest>) -> bool {
         let ClosedBatch { lane, jobs, rows, closed, expected } = batch;
         let taken_at = Instant::now();
-        let outcome = self.attempt(&jobs, lane, closed, expected);
-        self.shared.batch_ended(lane, rows, outcome.as_ref().ok().map(|completed| completed.compute_infer));
-        match outcome {
-            Ok(completed) => self.answer(jobs, taken_at, completed),
-            Err(Failure::Backend(error)) if jobs.len() == 1 => self.answer_failed(jobs, &error),
-            Err(Failure::Backend(error)) => {
-                tracing::warn!(
-                    model = %self.shared.signature.model, version = %self.shared.version, requests = jobs.len(), %error,
-                    "A batch failed: its requests are run one by one"
-                );
-                return self.retry_alone(jobs);
+        // Tells the policy when it is dropped, so that a panic does not leave it waiting for ever.
+        let mut running = Running { shared: &self.shared, lane, rows, duration: None };
+        let mut wide = match (lane, &self.shared.wide) {
+            (Lane::Wide, Some(wide)) => WideEngine::usable(wide),
+            _ => None,
+        };
+        let on_its_lane = lane == Lane::Narrow || wide.is_some();
+        let engine = wide.as_deref_mut().map_or(&mut self.engine, |wide| &mut wide.engine);
+        let mut run = BatchRun { shared: &self.shared, engine, lane };
+        match run.attempt(&jobs, closed, expected) {
+            Ok(completed) => {
+                running.duration = on_its_lane.then_some(completed.compute_infer);
+                // The others can go on while the callers are answered.
+                drop(wide);
+                drop(running);
+                answer(&self.shared, jobs, taken_at, completed);
+                true
             }
-            Err(Failure::Panic(message)) => return self.answer_panicked(jobs, &message),
+            Err(failure) => {
+                let sound = run.recover(jobs, failure);
+                match &mut wide {
+                    Some(wide) if !sound => wide.broken_since = Some(Instant::now()),
+                    _ => {}
+                }
+                sound || wide.is_some()
+            }
         }
+    }
+
+    /// Tries to make a new backend for as long as it takes, after it could not be made at once. Gives false when the
+    /// scheduler stops before there is one.
+    fn rebuild(&mut self) -> bool {
+        self.shared.instance_broken();
+        loop {
+            if !self.shared.pause(REBUILD_INTERVAL) {
+                return false;
+            }
+            match self.engine.rebuild() {
+                Ok(()) => break,
+                Err(detail) => self.shared.log_failure(NOT_REBUILT, &detail),
+            }
+        }
+        self.shared.instance_repaired();
         true
     }
+}
 
-    /// Runs each request of a failed batch alone, so that a bad one fails alone.
-    fn retry_alone(&mut self, jobs: Vec<QueuedRequest>) -> bool {
-        let mut able = true;
-        for job in jobs {
-            if !able {
-                self.shared.reply(job, Err(self.shared.being_rebuilt()));
-                continue;
-            }
-            if let Some(reason) = over(&job, self.shared.now()) {
-                self.shared.answer_dropped(Dropped { job, reason });
-                continue;
-            }
-            let taken_at = Instant::now();
-            let expected = self.shared.expected(job.request.rows);
-            match self.attempt(std::slice::from_ref(&job), Lane::Narrow, CloseReason::Retry, expected) {
-                Ok(completed) => self.answer(vec![job], taken_at, completed),
-                Err(Failure::Backend(error)) => self.answer_failed(vec![job], &error),
-                Err(Failure::Panic(message)) => able = self.answer_panicked(vec![job], &message),
-            }
-        }
-        able
+/// A batch that the policy counts as running until this is dropped.
+struct Running<'a> {
+    shared: &'a Shared,
+    lane: Lane,
+    rows: usize,
+    /// What it took in the model, if it ran where the policy put it.
+    duration: Option<Duration>,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.shared.batch_ended(self.lane, self.rows, self.duration);
     }
+}
 
-    /// Writes, runs and splits one batch.
+/// Requests being run on an engine.
+struct BatchRun<'a> {
+    shared: &'a Shared,
+    engine: &'a mut Engine,
+    lane: Lane,
+}
+
+impl BatchRun<'_> {
+    /// Runs requests as one batch, and tells of it.
     fn attempt(
         &mut self,
         jobs: &[QueuedRequest],
-        lane: Lane,
         closed: CloseReason,
         expected: Duration,
     ) -> Result<Completed, Failure> {
+        let Self { shared, engine, lane } = self;
         let requests: Vec<&PreparedRequest> = jobs.iter().map(|job| &job.request).collect();
+        let rows = requests.iter().map(|request| request.rows).sum();
+        let span = tracing::debug_span!(
+            "batch", model = %shared.signature.model, version = %shared.version, %lane, rows,
+            requests = requests.len(), %closed, expected_ms = milliseconds(expected),
+            duration_ms = tracing::field::Empty, succeeded = tracing::field::Empty,
+        );
+        let entered = span.enter();
         let started = Instant::now();
-        let run = || {
-            let batch = self.buffer.write(&requests);
-            let written = Instant::now();
-            let outputs = self.backend.infer(&batch)?;
-            let inferred = Instant::now();
-            let answers = split(&self.shared.signature, &outputs, &requests)?;
-            Ok(Completed {
-                answers,
-                compute_input: written - started,
-                compute_infer: inferred - written,
-                compute_output: inferred.elapsed(),
-            })
-        };
-        // After a panic the backend is replaced, and the buffer is written anew for each batch.
-        let outcome = match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(outcome) => outcome.map_err(Failure::Backend),
-            Err(panic) => Err(Failure::Panic(panic_message(&*panic))),
-        };
+        let outcome = engine.run(&requests);
+        let duration = outcome.as_ref().map_or_else(|_| started.elapsed(), |done| done.compute_infer);
+        let succeeded = outcome.is_ok();
+        if !span.is_disabled() {
+            span.record("duration_ms", milliseconds(duration)).record("succeeded", succeeded);
+            tracing::debug!("Batch executed");
+        }
+        drop(entered);
+        let requests = requests.len();
+        let (compute_input, compute_output) = outcome
+            .as_ref()
+            .map_or_else(|_| Default::default(), |done| (done.compute_input, done.compute_output));
         let report = BatchReport {
-            rows: requests.iter().map(|request| request.rows).sum(),
-            requests: requests.len(),
-            lane,
+            rows,
+            requests,
+            lane: *lane,
             closed,
             expected,
-            compute_input: outcome.as_ref().map_or(Duration::ZERO, |completed| completed.compute_input),
-            compute_output: outcome.as_ref().map_or(Duration::ZERO, |completed| completed.compute_output),
-            duration: outcome
-                .as_ref()
-                .map_or_else(|_| started.elapsed(), |completed| completed.compute_infer),
-            succeeded: outcome.is_ok(),
+            compute_input,
+            duration,
+            compute_output,
+            succeeded,
         };
-        tracing::debug!(
-            model = %self.shared.signature.model, version = %self.shared.version, rows = report.rows,
-            requests = report.requests, lane = %report.lane, closed = %report.closed, succeeded = report.succeeded,
-            expected_ms = report.expected.as_secs_f64() * 1e3, duration_ms = report.duration.as_secs_f64() * 1e3,
-            "Batch executed"
-        );
-        self.shared.observer.batch_executed(self.shared.labels(), &report);
-        if !report.succeeded {
-            let (rows, compute) = (report.rows, report.duration);
-            self.shared.observer.work_wasted(self.shared.labels(), DeadWork::Failed, rows, compute);
+        shared.observer.batch_executed(shared.labels(), &report);
+        if !succeeded {
+            shared.observer.work_wasted(shared.labels(), DeadWork::Failed, rows, duration);
         }
         outcome
     }
 
-    fn answer(&self, jobs: Vec<QueuedRequest>, taken_at: Instant, completed: Completed) {
-        let Completed { answers, compute_input, compute_infer, compute_output } = completed;
-        let batch_size: usize = jobs.iter().map(|job| job.request.rows).sum();
-        for (job, outputs) in jobs.into_iter().zip(answers) {
-            let report = RequestReport {
-                rows: job.request.rows,
-                total: job.enqueued_at.elapsed(),
-                queue: taken_at.saturating_duration_since(job.enqueued_at),
-                compute_input,
-                compute_infer,
-                compute_output,
-            };
-            let response = InferenceResponse {
-                outputs,
-                queue: report.queue,
-                inference: compute_input + compute_infer + compute_output,
-                batch_size,
-            };
-            let (shared, labels) = (&self.shared, self.shared.labels());
-            let is_late = job.deadline.is_some_and(|deadline| deadline <= shared.now());
-            let is_wanted = shared.reply(job, Ok(response));
-            if is_wanted {
-                shared.observer.request_succeeded(labels, &report);
+    /// Answers the requests of a batch that failed: halves of it are run again until a bad request is alone, unless
+    /// it is the backend that is broken. Gives whether the backend can go on.
+    fn recover(&mut self, jobs: Vec<QueuedRequest>, failure: Failure) -> bool {
+        let error = match failure {
+            Failure::Backend(error) => error,
+            Failure::Panic(message) => return self.answer_panicked(jobs, &message),
+        };
+        // Parts to be run, the next one last.
+        let mut parts = Vec::new();
+        match self.engine.check() {
+            Ok(Condition::Sound) => self.divide(jobs, &error, &mut parts),
+            Ok(Condition::Rebuilt) => {
+                self.shared.log_failure("An instance was broken and has been rebuilt", &error.to_string());
+                parts.push(jobs);
             }
-            if is_late || !is_wanted {
-                let why = if is_late { DeadWork::Late } else { DeadWork::Abandoned };
-                let compute = compute_infer.mul_f64(report.rows as f64 / batch_size as f64);
-                shared.observer.work_wasted(labels, why, report.rows, compute);
+            Err(detail) => {
+                self.shared.log_failure(NOT_REBUILT, &detail);
+                self.answer_stranded(jobs);
+                return false;
             }
         }
+        while let Some(part) = parts.pop() {
+            let jobs = self.still_wanted(part);
+            let Some(rows) = jobs.iter().map(|job| job.request.rows).reduce(|a, b| a + b) else { continue };
+            let taken_at = Instant::now();
+            match self.attempt(&jobs, CloseReason::Retry, self.shared.expected(self.lane, rows)) {
+                Ok(completed) => answer(self.shared, jobs, taken_at, completed),
+                Err(Failure::Backend(error)) => self.divide(jobs, &error, &mut parts),
+                Err(Failure::Panic(message)) => {
+                    if !self.answer_panicked(jobs, &message) {
+                        parts.into_iter().for_each(|part| self.answer_stranded(part));
+                        return false;
+                    }
+                }
+            }
+        }
+        true
     }
 
-    fn answer_failed(&self, jobs: Vec<QueuedRequest>, error: &BackendError) {
+    /// Halves what failed, to be run again; a request that failed alone is answered.
+    fn divide(
+        &self,
+        mut jobs: Vec<QueuedRequest>,
+        error: &BackendError,
+        parts: &mut Vec<Vec<QueuedRequest>>,
+    ) {
+        if jobs.len() > 1 {
+            tracing::warn!(
+                model = %self.shared.signature.model, version = %self.shared.version, requests = jobs.len(), %error,
+                "A batch failed: its halves are run again"
+            );
+            let second = jobs.split_off(jobs.len().div_ceil(2));
+            parts.extend([second, jobs]);
+            return;
+        }
         for job in jobs {
             job.span.in_scope(|| {
                 tracing::error!(
@@ -227,7 +274,20 @@ impl ModelInstance {
         }
     }
 
-    /// Answers a batch that panicked, and rebuilds the backend. Gives whether the instance can go on.
+    /// Those whose callers still wait; the others are answered.
+    fn still_wanted(&self, jobs: Vec<QueuedRequest>) -> Vec<QueuedRequest> {
+        let now = self.shared.now();
+        let wanted = |job| match over(&job, now) {
+            None => Some(job),
+            Some(reason) => {
+                self.shared.answer_dropped(Dropped { job, reason });
+                None
+            }
+        };
+        jobs.into_iter().filter_map(wanted).collect()
+    }
+
+    /// Answers a batch that panicked, and makes a new backend. Gives whether there is one.
     fn answer_panicked(&mut self, jobs: Vec<QueuedRequest>, message: &str) -> bool {
         self.shared.log_failure("An instance panicked while it ran a batch", message);
         for job in jobs {
@@ -237,46 +297,46 @@ impl ModelInstance {
             );
             self.shared.reply(job, Err(ServingError::Internal(sentence)));
         }
-        self.rebuild()
+        made_anew(self.shared, self.engine)
     }
 
-    /// Makes a new backend, however long it takes. Gives false when the scheduler stops before there is one.
-    ///
-    /// Requests go on being queued while it is made; only when that fails are they told not to wait.
-    fn rebuild(&mut self) -> bool {
-        let mut detail = match self.replace_backend() {
-            Ok(()) => return true,
-            Err(detail) => detail,
-        };
-        self.shared.instance_broken();
-        loop {
-            self.shared.log_failure("A broken instance could not be rebuilt; it is tried again", &detail);
-            if !self.shared.pause(REBUILD_INTERVAL) {
-                return false;
-            }
-            detail = match self.replace_backend() {
-                Ok(()) => break,
-                Err(detail) => detail,
-            };
-        }
-        self.shared.instance_repaired();
-        true
-    }
-
-    fn replace_backend(&mut self) -> Result<(), String> {
-        match catch_unwind(AssertUnwindSafe(|| self.factory.create())) {
-            Ok(Ok(backend)) => {
-                self.backend = backend;
-                Ok(())
-            }
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(panic) => Err(panic_message(&*panic)),
+    fn answer_stranded(&self, jobs: Vec<QueuedRequest>) {
+        for job in jobs {
+            self.shared.reply(job, Err(self.shared.being_rebuilt()));
         }
     }
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("a panic without a message").to_owned()
+/// Makes a new backend; requests go on being queued meanwhile. Gives whether there is one.
+fn made_anew(shared: &Shared, engine: &mut Engine) -> bool {
+    let rebuilt = engine.rebuild();
+    if let Err(detail) = &rebuilt {
+        shared.log_failure(NOT_REBUILT, detail);
+    }
+    rebuilt.is_ok()
+}
+
+/// Gives each caller its outputs.
+fn answer(shared: &Shared, jobs: Vec<QueuedRequest>, taken_at: Instant, mut completed: Completed) {
+    let batch_size: usize = jobs.iter().map(|job| job.request.rows).sum();
+    let labels = shared.labels();
+    for (job, outputs) in jobs.into_iter().zip(std::mem::take(&mut completed.answers)) {
+        let report = completed.report(job.request.rows, job.enqueued_at, taken_at);
+        let inference = report.compute_input + report.compute_infer + report.compute_output;
+        let response = InferenceResponse { outputs, queue: report.queue, inference, batch_size };
+        let is_late = job.deadline.is_some_and(|deadline| deadline <= shared.now());
+        let is_wanted = shared.reply(job, Ok(response));
+        if is_wanted {
+            shared.observer.request_succeeded(labels, &report);
+        }
+        if is_late || !is_wanted {
+            let why = if is_late { DeadWork::Late } else { DeadWork::Abandoned };
+            let compute = report.compute_infer.mul_f64(report.rows as f64 / batch_size as f64);
+            shared.observer.work_wasted(labels, why, report.rows, compute);
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::admission::Signature;
+use super::instance::WideEngine;
 use super::observer::{ModelLabels, RefusalReason, ServingObserver, Stage};
 use super::policy::{BatchPolicy, Dispatch, DropReason, Dropped, Lane, Refusal};
 use super::request::{QueuedRequest, Reply};
@@ -18,6 +19,8 @@ pub(crate) struct Shared {
     /// The instant that the policy's time counts from.
     pub(crate) epoch: Instant,
     pub(crate) state: Mutex<State>,
+    /// The engine with all cores, if there is one.
+    pub(crate) wide: Option<Mutex<WideEngine>>,
     /// Notified when there is work, and when the scheduler stops.
     pub(crate) wake: Condvar,
     /// Notified when the scheduler stops, for those who wait for something else than work.
@@ -29,46 +32,108 @@ pub(crate) struct State {
     pub(crate) stopping: bool,
     /// Instances that have no working backend.
     pub(crate) broken: usize,
+    /// Whether the wide lane is in use, and nobody else can take anything.
+    wide_running: bool,
+    /// Instances that wait to be woken.
+    idle: usize,
+    /// Instances that were woken and have not looked yet.
+    woken: usize,
+    /// When the first instance that waits for a fuller batch looks again.
+    alarm: Option<Duration>,
+}
+
+impl State {
+    pub(crate) fn new(policy: BatchPolicy<QueuedRequest>) -> Self {
+        Self { policy, stopping: false, broken: 0, wide_running: false, idle: 0, woken: 0, alarm: None }
+    }
+
+    /// Whether an instance should be woken for what is queued. If so the caller must do it.
+    fn claim_idle(&mut self) -> bool {
+        let wake = self.idle > 0 && !self.wide_running && !self.policy.is_empty();
+        if wake {
+            self.idle -= 1;
+            self.woken += 1;
+        }
+        wake
+    }
 }
 
 impl Shared {
     /// Waits for something to do; `None` when the scheduler stops and nothing is left.
+    ///
+    /// Who takes something wakes the next one while there is more: as many are woken as have work.
     pub(crate) fn next_dispatch(&self) -> Option<Dispatch<QueuedRequest>> {
         let mut state = lock(&self.state);
         loop {
             let dispatch = state.policy.dispatch(self.now());
             if dispatch.batch.is_some() || !dispatch.dropped.is_empty() {
+                state.wide_running |= dispatch.batch.as_ref().is_some_and(|batch| batch.lane == Lane::Wide);
                 let pending = state.policy.len();
+                let more = state.claim_idle();
                 drop(state);
+                if more {
+                    self.wake.notify_one();
+                }
                 self.observer.pending_requests(self.labels(), pending);
                 return Some(dispatch);
             }
-            if state.stopping {
+            let later = state.wide_running && !state.policy.is_empty();
+            if state.stopping && !later {
                 return None;
             }
-            state = match dispatch.wake_at {
-                None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(at) => {
-                    let wait = at.saturating_sub(self.now());
-                    self.wake.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+            state = self.wait(state, dispatch.wake_at);
+        }
+    }
+
+    /// Waits to be woken, or until `wake_at` unless another instance looks no later anyway.
+    fn wait<'a>(&self, mut state: MutexGuard<'a, State>, wake_at: Option<Duration>) -> MutexGuard<'a, State> {
+        state.idle += 1;
+        let alarm = wake_at.filter(|&at| state.alarm.is_none_or(|earlier| at < earlier));
+        let mut state = match alarm {
+            None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some(at) => {
+                state.alarm = alarm;
+                let time = at.saturating_sub(self.now());
+                let mut state = self.wake.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0;
+                if state.alarm == alarm {
+                    state.alarm = None;
                 }
-            };
+                state
+            }
+        };
+        // Whoever comes first counts as the one that was woken: only the sum matters.
+        match state.woken {
+            0 => state.idle -= 1,
+            _ => state.woken -= 1,
+        }
+        state
+    }
+
+    /// Wakes an instance if one can take what was queued.
+    pub(crate) fn wake_for(&self, mut state: MutexGuard<'_, State>) {
+        let wake = state.claim_idle();
+        drop(state);
+        if wake {
+            self.wake.notify_one();
         }
     }
 
     pub(crate) fn batch_ended(&self, lane: Lane, rows: usize, duration: Option<Duration>) {
         let mut state = lock(&self.state);
         state.policy.completed(self.now(), lane, rows, duration);
-        let waiting = lane == Lane::Wide && !state.policy.is_empty();
-        drop(state);
-        // The other instances could not take anything while the wide lane was in use.
-        if waiting {
-            self.wake.notify_all();
+        if lane == Lane::Wide {
+            // The others could not take anything meanwhile; who ran it answers its callers first.
+            state.wide_running = false;
+            if state.stopping {
+                self.wake.notify_all();
+            } else {
+                self.wake_for(state);
+            }
         }
     }
 
-    pub(crate) fn expected(&self, rows: usize) -> Duration {
-        lock(&self.state).policy.profiles().narrow.expected(rows)
+    pub(crate) fn expected(&self, lane: Lane, rows: usize) -> Duration {
+        lock(&self.state).policy.profiles().of(lane).expected(rows)
     }
 
     /// Answers a request; gives whether its caller was still there.

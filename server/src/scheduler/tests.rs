@@ -71,7 +71,8 @@ fn bench_with(
         observer: Arc::<Recorder>::clone(&recorder),
     };
     let parts = |_| InstanceParts { backend: Box::new(backend.clone()), factory: Arc::clone(&factory) };
-    let scheduler = Scheduler::start(options, (0..instances).map(parts).collect()).unwrap();
+    let instances: Vec<InstanceParts> = (0..instances).map(parts).collect();
+    let scheduler = Scheduler::start(options, instances).unwrap();
     Bench { scheduler: Arc::new(scheduler), recorder }
 }
 

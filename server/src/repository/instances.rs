@@ -1,0 +1,140 @@
+//! The sessions that serve a model: opened in the shapes that measuring has found best, or that are remembered.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
+
+use super::placement::Placement;
+use super::profile_cache::{ProfileCache, ProfileKey, processor, sha256_of};
+use super::shapes::{InstanceShape, Measurements};
+use super::warmup::{Learned, Warmup};
+use crate::backend::onnx::{OnnxBackendFactory, OnnxRuntime, SessionOptions};
+use crate::backend::{BackendFactory, ExecutionProvider};
+use crate::scheduler::{InstanceParts, Instances, Profiles, Signature};
+
+/// Bytes of weights that measuring may hold open in several sessions without being asked for them.
+const MAX_MEASURED_WEIGHTS: u64 = 2 << 30;
+
+/// What the sessions of a model version are opened with.
+pub(crate) struct Sessions<'a> {
+    /// The library.
+    pub(crate) runtime: &'a OnnxRuntime,
+    /// The model file.
+    pub(crate) file: &'a Path,
+    /// What the model takes and gives.
+    pub(crate) signature: &'a Arc<Signature>,
+    /// Where it runs.
+    pub(crate) placement: &'a Placement,
+    /// What measuring may take.
+    pub(crate) profile_time: Duration,
+    /// Where measurements are kept, if they are.
+    pub(crate) cache: Option<&'a Path>,
+}
+
+impl Sessions<'_> {
+    /// Opens, warms and measures the sessions, or opens and warms those of an earlier measurement. The error is what
+    /// failed, in words for the middle of a sentence.
+    pub(crate) fn start(&self) -> Result<(Instances, Profiles), String> {
+        let started = Instant::now();
+        let shapes = self.shapes();
+        let open = |number: usize, threads: usize| self.open(number, threads);
+        let warmup = Warmup { signature: self.signature, open: &open, time: self.profile_time };
+        let cache = self.cache.map(ProfileCache::new).zip(self.key(&shapes));
+        if let Some(known) = cache.as_ref().and_then(|(cache, key)| cache.get(key)) {
+            let instances = warmup.recall(&known)?;
+            self.log(&known, "remembered", started);
+            return Ok((instances, known.profiles(known.choose())));
+        }
+        let Learned { instances, choice, measurements, steady } = warmup.learn(&shapes)?;
+        self.log(&measurements, "measured", started);
+        match cache {
+            Some((cache, key)) if steady => cache.put(&key, &measurements),
+            Some(_) => tracing::info!(
+                model = %self.signature.model,
+                "The machine was busy while the model was measured: the next start measures it again"
+            ),
+            None => {}
+        }
+        Ok((instances, measurements.profiles(choice)))
+    }
+
+    /// The shapes to measure: what was asked for, or those that memory surely has room for.
+    fn shapes(&self) -> Vec<InstanceShape> {
+        let mut shapes = self.placement.shapes.clone();
+        if shapes.len() > 1 {
+            let weights = self.file.parent().map_or(0, bytes_in);
+            let fits = |shape: &InstanceShape| shape.instances as u64 * weights <= MAX_MEASURED_WEIGHTS;
+            shapes.retain(|shape| shape.instances == 1 || fits(shape));
+        }
+        shapes
+    }
+
+    fn open(&self, number: usize, threads: usize) -> Result<InstanceParts, String> {
+        let Placement { provider, device_ids, .. } = self.placement;
+        let device_id = device_ids.get(number).or(device_ids.first()).copied().unwrap_or(0);
+        let factory = OnnxBackendFactory {
+            runtime: self.runtime.clone(),
+            model: self.file.to_owned(),
+            options: SessionOptions { provider: *provider, device_id, intra_op_threads: threads },
+            outputs: self.signature.outputs.iter().map(|output| output.name.to_string()).collect(),
+        };
+        let backend = factory.create().map_err(|error| error.to_string())?;
+        Ok(InstanceParts { backend, factory: Arc::new(factory) })
+    }
+
+    /// What measurements of this model hold for; `None` when the file cannot be read.
+    fn key(&self, shapes: &[InstanceShape]) -> Option<ProfileKey> {
+        let Placement { provider, device_ids, .. } = self.placement;
+        let device = match provider {
+            ExecutionProvider::Cpu => format!("{provider} {}", processor()),
+            ExecutionProvider::Cuda => format!("{provider} {device_ids:?} of {}", graphics_cards()),
+        };
+        let inputs = self.signature.inputs.iter().map(|input| &input.tensor);
+        let tensors = inputs
+            .chain(&self.signature.outputs)
+            .map(|tensor| format!("{} {} {:?}", tensor.name, tensor.datatype, tensor.dims));
+        Some(ProfileKey {
+            model_sha256: sha256_of(self.file).ok()?,
+            device,
+            library: self.runtime.build_info().to_owned(),
+            cores: available_parallelism().map_or(1, usize::from),
+            max_batch_size: self.signature.max_batch_size,
+            tensors: tensors.collect::<Vec<_>>().join(", "),
+            candidates: shapes.to_vec(),
+        })
+    }
+
+    fn log(&self, measurements: &Measurements, how: &str, started: Instant) {
+        let model = &*self.signature.model;
+        for (rows, cells) in measurements.table() {
+            tracing::info!(model, rows, "Batches of {rows}: {cells}");
+        }
+        let choice = measurements.choose();
+        let shape = |at: usize| measurements.0[at].shape.to_string();
+        tracing::info!(
+            model,
+            shape = shape(choice.narrow),
+            wide_shape = choice.wide.map(shape),
+            duration_ms = started.elapsed().as_millis(),
+            "Latencies {how}"
+        );
+    }
+}
+
+/// Bytes of the files in a folder: of a model, and of the weights that lie beside it.
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
+}
+
+/// The names of the machine's NVIDIA cards, as its driver gives them on Linux; empty elsewhere.
+fn graphics_cards() -> String {
+    let cards = std::fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten();
+    let mut names: Vec<String> = cards
+        .filter_map(|card| std::fs::read_to_string(card.path().join("information")).ok())
+        .filter_map(|text| Some(text.lines().find_map(|line| line.strip_prefix("Model:"))?.trim().to_owned()))
+        .collect();
+    names.sort();
+    names.join(", ")
+}

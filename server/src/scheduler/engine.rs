@@ -1,0 +1,134 @@
+//! A backend at work: batches written, run and split, and a new backend when it breaks.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::admission::Signature;
+use super::batch::{BatchBuffer, DryRun, split};
+use super::request::PreparedRequest;
+use super::{InstanceParts, observer::RequestReport};
+use crate::backend::{Backend, BackendError, BackendFactory};
+use crate::tensor::Tensor;
+
+/// A backend, the memory of its batches, and what makes a backend like it.
+pub(crate) struct Engine {
+    signature: Arc<Signature>,
+    backend: Box<dyn Backend>,
+    factory: Arc<dyn BackendFactory>,
+    buffer: BatchBuffer,
+    /// Whether zeros tell a broken backend from a sound one: some models take other input only.
+    zeros_tell: bool,
+}
+
+/// What a run gave, and how long each part of it took.
+pub(crate) struct Completed {
+    /// Outputs by request.
+    pub(crate) answers: Vec<Vec<Tensor>>,
+    pub(crate) compute_input: Duration,
+    pub(crate) compute_infer: Duration,
+    pub(crate) compute_output: Duration,
+}
+
+impl Completed {
+    /// What is reported of a request of so many rows, which arrived and was taken then.
+    pub(crate) fn report(&self, rows: usize, enqueued_at: Instant, taken_at: Instant) -> RequestReport {
+        RequestReport {
+            rows,
+            total: enqueued_at.elapsed(),
+            queue: taken_at.saturating_duration_since(enqueued_at),
+            compute_input: self.compute_input,
+            compute_infer: self.compute_infer,
+            compute_output: self.compute_output,
+        }
+    }
+}
+
+/// Why a run gave nothing.
+pub(crate) enum Failure {
+    /// The model failed; the backend can be used again.
+    Backend(BackendError),
+    /// Something panicked; what the backend is worth is unknown.
+    Panic(String),
+}
+
+/// What became of a backend that failed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// It is as good as before: it was the requests.
+    Sound,
+    /// It was broken and is a new one now.
+    Rebuilt,
+}
+
+impl Engine {
+    pub(crate) fn new(signature: &Arc<Signature>, InstanceParts { backend, factory }: InstanceParts) -> Self {
+        let buffer = BatchBuffer::new(Arc::clone(signature));
+        Self { signature: Arc::clone(signature), backend, factory, buffer, zeros_tell: true }
+    }
+
+    /// Runs requests as one batch and gives each its outputs.
+    pub(crate) fn run(&mut self, requests: &[&PreparedRequest]) -> Result<Completed, Failure> {
+        let run = || {
+            let started = Instant::now();
+            let batch = self.buffer.write(requests);
+            let written = Instant::now();
+            let outputs = self.backend.infer(&batch)?;
+            let inferred = Instant::now();
+            let answers = split(&self.signature, &outputs, requests)?;
+            Ok(Completed {
+                answers,
+                compute_input: written - started,
+                compute_infer: inferred - written,
+                compute_output: inferred.elapsed(),
+            })
+        };
+        // After a panic the backend is replaced, and the buffer is written anew for each batch.
+        match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(outcome) => outcome.map_err(Failure::Backend),
+            Err(panic) => Err(Failure::Panic(panic_message(&*panic))),
+        }
+    }
+
+    /// Tells whether it is the backend that failed, by a row that it has run before; if so, makes a new one.
+    ///
+    /// # Errors
+    /// When a new one cannot be made, in words for the log.
+    pub(crate) fn check(&mut self) -> Result<Condition, String> {
+        if !self.zeros_tell || self.runs_zeros() {
+            return Ok(Condition::Sound);
+        }
+        self.rebuild()?;
+        // Where a new backend fails as well, zeros are no input for this model.
+        self.zeros_tell = self.runs_zeros();
+        Ok(Condition::Rebuilt)
+    }
+
+    /// Makes a new backend.
+    ///
+    /// # Errors
+    /// When that fails, in words for the log; the old one is kept.
+    pub(crate) fn rebuild(&mut self) -> Result<(), String> {
+        match catch_unwind(AssertUnwindSafe(|| self.factory.create())) {
+            Ok(Ok(backend)) => {
+                self.backend = backend;
+                Ok(())
+            }
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(panic) => Err(panic_message(&*panic)),
+        }
+    }
+
+    fn runs_zeros(&mut self) -> bool {
+        let Ok(mut zeros) = DryRun::of_zeros(&self.signature, 1) else { return false };
+        catch_unwind(AssertUnwindSafe(|| zeros.run(self.backend.as_mut()))).is_ok_and(|run| run.is_ok())
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a message").to_owned()
+}
