@@ -75,6 +75,11 @@ pub struct Config {
     #[arg(long, env = "PROFILE_TIME", value_name = "DURATION", default_value = "3s", value_parser = units::duration)]
     pub profile_time: Duration,
 
+    /// Folder where measured latencies are kept, so that the next start is ready at once; none: they are not kept.
+    /// Default: convoy in $XDG_CACHE_HOME, or in $HOME/.cache.
+    #[arg(long, env = "PROFILE_CACHE", value_name = "PATH|none")]
+    pub profile_cache: Option<PathBuf>,
+
     /// Most requests that wait for one model; the next one is refused at once with RESOURCE_EXHAUSTED. The time they
     /// need bounds the queue before that.
     #[arg(long, env = "QUEUE_SIZE", value_name = "REQUESTS",
@@ -235,6 +240,14 @@ impl Config {
         Ok(())
     }
 
+    /// Where measured latencies are kept, if they are.
+    fn profile_cache_folder(&self) -> Option<PathBuf> {
+        match &self.profile_cache {
+            Some(folder) => Some(folder.clone()).filter(|folder| folder.as_os_str() != "none"),
+            None => user_cache().map(|cache| cache.join("convoy")),
+        }
+    }
+
     /// What the repository is told.
     pub(crate) fn repository(&self) -> RepositoryConfig {
         RepositoryConfig {
@@ -244,12 +257,19 @@ impl Config {
             queue_size: self.queue_size as usize,
             default_max_batch_size: self.default_max_batch_size as usize,
             profile_time: self.profile_time,
+            profile_cache: self.profile_cache_folder(),
             slo: self.slo.limit(),
             control_mode: self.control.model_control_mode,
             load_models: self.control.load_models.clone(),
             ..RepositoryConfig::new(&self.model_path)
         }
     }
+}
+
+/// The user's folder for what can be made again, as the XDG base directory specification has it.
+fn user_cache() -> Option<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))
 }
 
 /// Whether only one of two addresses can be bound.

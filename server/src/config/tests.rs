@@ -73,6 +73,14 @@ fn limits_have_the_documented_defaults() {
 }
 
 #[test]
+fn measured_latencies_are_kept_in_the_folder_that_is_given_or_nowhere() {
+    let folder = |arguments: &[&str]| parse(arguments).repository().profile_cache;
+    assert_eq!(folder(&["--profile-cache=/var/cache/convoy"]), Some("/var/cache/convoy".into()));
+    assert_eq!(folder(&["--profile-cache=none"]), None);
+    assert!(folder(&[]).is_none_or(|default| default.ends_with("convoy")));
+}
+
+#[test]
 fn limits_are_read_and_checked() {
     let config = parse(&["--slo=100ms", "--max-inflight-bytes=512MiB", "--profile-time=500ms"]);
     assert_eq!(config.validate(), Ok(()));

@@ -1,5 +1,6 @@
 //! Pixels, UINT8 `[n,h,w,3]`, become what a vision model takes, in the one write into the batch's tensor.
 
+use fearless_simd::{Level, dispatch};
 use half::f16;
 
 /// Order of a tensor's image dimensions.
@@ -26,18 +27,33 @@ pub enum PixelType {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PixelConversion {
     layout: Layout,
-    datatype: PixelType,
-    /// What each of the 256 values becomes, by channel: exactly `(value - mean) * scale`, computed once.
-    table: [[f32; 256]; 3],
+    values: Values,
+}
+
+/// What pixels' values become.
+#[derive(Clone, Debug, PartialEq)]
+enum Values {
+    Uint8,
+    /// With mean and scale by channel.
+    Fp32 {
+        mean: [f32; 3],
+        scale: [f32; 3],
+    },
+    /// What each of the 256 values becomes, by channel: rounding to half precision is slow.
+    Fp16(Box<[[f16; 256]; 3]>),
 }
 
 impl PixelConversion {
     /// A conversion with a mean and a scale for each channel (red, green, blue). [`PixelType::Uint8`] uses neither.
     pub fn new(layout: Layout, datatype: PixelType, mean: [f32; 3], scale: [f32; 3]) -> Self {
-        let table = std::array::from_fn(|channel| {
-            std::array::from_fn(|value| (value as f32 - mean[channel]) * scale[channel])
-        });
-        Self { layout, datatype, table }
+        let values = match datatype {
+            PixelType::Uint8 => Values::Uint8,
+            PixelType::Fp32 => Values::Fp32 { mean, scale },
+            PixelType::Fp16 => Values::Fp16(Box::new(std::array::from_fn(|channel| {
+                std::array::from_fn(|value| f16::from_f32((value as f32 - mean[channel]) * scale[channel]))
+            }))),
+        };
+        Self { layout, values }
     }
 
     /// Where the channels stand in the model's tensor.
@@ -48,47 +64,76 @@ impl PixelConversion {
     /// Writes `pixels` (whole images of `image_pixels` pixels, 3 bytes each) as the model's rows into `out`.
     ///
     /// `out` must have the rows' exact size and, for a float type, its alignment.
-    pub(crate) fn write(&self, pixels: &[u8], image_pixels: usize, out: &mut [u8]) {
-        match self.datatype {
-            PixelType::Uint8 if self.layout == Layout::Nhwc => out.copy_from_slice(pixels),
-            PixelType::Uint8 => planar(pixels, image_pixels, out, |_, value| value),
-            PixelType::Fp32 => {
-                self.floats(pixels, image_pixels, bytemuck::cast_slice_mut(out), |value| value)
+    pub fn write(&self, pixels: &[u8], image_pixels: usize, out: &mut [u8]) {
+        match (&self.values, self.layout) {
+            (Values::Uint8, Layout::Nhwc) => out.copy_from_slice(pixels),
+            (Values::Uint8, Layout::Nchw) => planar(pixels, image_pixels, out, |_, value| value),
+            (Values::Fp32 { mean, scale }, layout) => {
+                let out = bytemuck::cast_slice_mut(out);
+                let convert = |channel: usize, value: u8| (f32::from(value) - mean[channel]) * scale[channel];
+                match layout {
+                    Layout::Nchw => planar(pixels, image_pixels, out, convert),
+                    Layout::Nhwc => interleaved(pixels, out, convert),
+                }
             }
-            PixelType::Fp16 => {
-                self.floats(pixels, image_pixels, bytemuck::cast_slice_mut(out), f16::from_f32)
-            }
-        }
-    }
-
-    fn floats<T>(&self, pixels: &[u8], image_pixels: usize, out: &mut [T], round: impl Fn(f32) -> T) {
-        match self.layout {
-            Layout::Nchw => planar(pixels, image_pixels, out, |channel, value| {
-                round(self.table[channel][usize::from(value)])
-            }),
-            Layout::Nhwc => {
-                let [red, green, blue] = &self.table;
-                for (pixel, out) in pixels.as_chunks::<3>().0.iter().zip(out.as_chunks_mut::<3>().0) {
-                    let [r, g, b] = pixel.map(usize::from);
-                    *out = [round(red[r]), round(green[g]), round(blue[b])];
+            (Values::Fp16(table), layout) => {
+                let out = bytemuck::cast_slice_mut(out);
+                let convert = |channel: usize, value: u8| table[channel][usize::from(value)];
+                match layout {
+                    Layout::Nchw => planar(pixels, image_pixels, out, convert),
+                    Layout::Nhwc => interleaved(pixels, out, convert),
                 }
             }
         }
     }
 }
 
-/// Takes interleaved images apart into planes.
+/// Takes interleaved images apart into planes, with the widest vectors that the processor has: with those that every
+/// processor of its kind has, it takes four times as long.
 fn planar<T>(pixels: &[u8], image_pixels: usize, out: &mut [T], convert: impl Fn(usize, u8) -> T) {
+    let level = Level::new();
     let images = pixels.chunks_exact(3 * image_pixels);
     for (image, planes) in images.zip(out.chunks_exact_mut(3 * image_pixels)) {
         let (red, rest) = planes.split_at_mut(image_pixels);
         let (green, blue) = rest.split_at_mut(image_pixels);
-        let planes = red.iter_mut().zip(green).zip(blue);
-        for (pixel, ((r, g), b)) in image.as_chunks::<3>().0.iter().zip(planes) {
-            *r = convert(0, pixel[0]);
-            *g = convert(1, pixel[1]);
-            *b = convert(2, pixel[2]);
+        dispatch!(level, _ => take_apart(image, red, green, blue, &convert));
+    }
+}
+
+// Inlined, so that it is compiled for the processor that was found.
+#[inline(always)]
+fn take_apart<T>(
+    image: &[u8],
+    red: &mut [T],
+    green: &mut [T],
+    blue: &mut [T],
+    convert: &impl Fn(usize, u8) -> T,
+) {
+    let planes = red.iter_mut().zip(green).zip(blue);
+    for (pixel, ((red, green), blue)) in image.as_chunks::<3>().0.iter().zip(planes) {
+        *red = convert(0, pixel[0]);
+        *green = convert(1, pixel[1]);
+        *blue = convert(2, pixel[2]);
+    }
+}
+
+/// Converts interleaved images as they are, as [`planar`] does.
+fn interleaved<T>(pixels: &[u8], out: &mut [T], convert: impl Fn(usize, u8) -> T) {
+    dispatch!(Level::new(), _ => convert_in_order(pixels, out, &convert));
+}
+
+#[inline(always)]
+fn convert_in_order<T>(pixels: &[u8], out: &mut [T], convert: &impl Fn(usize, u8) -> T) {
+    // Four pixels fill whole vectors.
+    let (groups, rest) = pixels.as_chunks::<12>();
+    let (out_groups, out_rest) = out.as_chunks_mut::<12>();
+    for (group, out) in groups.iter().zip(out_groups) {
+        for (at, out) in out.iter_mut().enumerate() {
+            *out = convert(at % 3, group[at]);
         }
+    }
+    for (at, (value, out)) in rest.iter().zip(out_rest).enumerate() {
+        *out = convert(at % 3, *value);
     }
 }
 
@@ -124,6 +169,29 @@ mod tests {
                 prop_assert_eq!(planar_f32[plane_at], expected);
                 prop_assert_eq!(interleaved_f32[at], expected);
                 prop_assert_eq!(planar_f16[plane_at], f16::from_f32(expected));
+            }
+        }
+    }
+
+    /// Prints what a conversion of a 300x300 image costs: `cargo test --release -p model-serving -- --ignored
+    /// --nocapture the_cost_of_a_conversion`.
+    #[test]
+    #[ignore = "measures; it checks nothing"]
+    #[allow(clippy::print_stdout)]
+    fn the_cost_of_a_conversion() {
+        let pixels: Vec<u8> = (0..270_000).map(|i| (i * 31 + i / 7) as u8).collect();
+        for layout in [Layout::Nhwc, Layout::Nchw] {
+            for (datatype, bytes) in [(PixelType::Uint8, 1), (PixelType::Fp16, 2), (PixelType::Fp32, 4)] {
+                let conversion = PixelConversion::new(layout, datatype, MEAN, SCALE);
+                let mut out = vec![0_u64; (pixels.len() * bytes).div_ceil(8)];
+                let out = &mut bytemuck::cast_slice_mut(&mut out)[..pixels.len() * bytes];
+                let run = |_| {
+                    let started = std::time::Instant::now();
+                    conversion.write(std::hint::black_box(&pixels), 90_000, std::hint::black_box(&mut *out));
+                    started.elapsed()
+                };
+                let best = (0..200).map(run).min().unwrap_or_default();
+                println!("{layout:?} {datatype:?}: {best:?} for an image of 300x300");
             }
         }
     }

@@ -172,86 +172,6 @@ async fn hundreds_of_callers_on_three_instances_get_what_is_theirs() {
 }
 
 #[tokio::test]
-async fn in_a_failing_batch_only_the_bad_request_fails() {
-    let (gate, open) = gated();
-    let bench = bench(1, 16, move |batch| {
-        let outputs = gate(batch);
-        if batch.inputs[0].data.contains(&13) { Err(BackendError::new("13 is bad luck")) } else { outputs }
-    });
-    let first = bench.ask(&[1], None).await;
-    bench.wait_for_pending(0).await;
-    let (good, bad) = (bench.ask(&[2], None).await, bench.ask(&[13], None).await);
-    bench.wait_for_pending(2).await;
-    drop(open);
-    first.await.unwrap().unwrap();
-    assert_eq!(good.await.unwrap().unwrap(), [2]);
-    assert_eq!(bad.await.unwrap(), Err(ServingError::ExecutionFailed { model: "m".to_owned() }));
-    let closed: Vec<_> =
-        lock(&bench.recorder.batches).iter().map(|batch| (batch.closed, batch.succeeded)).collect();
-    use CloseReason::{Queue, Retry};
-    assert_eq!(closed, [(Queue, true), (Queue, false), (Retry, true), (Retry, false)]);
-}
-
-#[tokio::test]
-async fn a_panic_answers_its_batch_and_the_server_goes_on() {
-    let bench = bench(1, 16, |batch| {
-        assert!(!batch.inputs[0].data.contains(&13), "13 is bad luck");
-        SimulatedBackend::echo(batch)
-    });
-    for _ in 0..3 {
-        let error = bench.scheduler.infer(request(&[13]), None).await.unwrap_err();
-        assert_eq!(error.code(), ErrorCode::Internal);
-        assert!(!error.to_string().contains("luck"), "details belong into the log");
-        assert!(bench.ask(&[2], None).await.await.unwrap().is_ok_and(|rows| rows == [2]));
-    }
-    assert_eq!(*lock(&bench.recorder.failed), [ErrorCode::Internal; 3]);
-}
-
-/// Makes backends only when it is let.
-struct SlowFactory {
-    backend: SimulatedBackend,
-    gate: Mutex<mpsc::Receiver<Result<(), BackendError>>>,
-}
-
-impl BackendFactory for SlowFactory {
-    fn create(&self) -> Result<Box<dyn Backend>, BackendError> {
-        lock(&self.gate).recv().map_err(|_| BackendError::new("no more backends"))??;
-        Ok(Box::new(self.backend.clone()))
-    }
-}
-
-#[tokio::test]
-async fn while_no_instance_works_nobody_is_kept_waiting() {
-    let (gate, open) = gated();
-    let backend = SimulatedBackend::new(move |batch| {
-        let outputs = gate(batch);
-        assert!(!batch.inputs[0].data.contains(&13), "13 is bad luck");
-        outputs
-    });
-    let (build, builds) = mpsc::channel();
-    let factory = SlowFactory { backend: backend.clone(), gate: Mutex::new(builds) };
-    let bench = bench_with(1, 16, &backend, Arc::new(factory));
-    let bad = bench.ask(&[13], None).await;
-    bench.wait_for_pending(0).await;
-    let queued = bench.ask(&[1], None).await;
-    bench.wait_for_pending(1).await;
-    drop(open);
-    assert_eq!(bad.await.unwrap().unwrap_err().code(), ErrorCode::Internal);
-    build.send(Err(BackendError::new("the model file is gone"))).unwrap();
-    assert_eq!(queued.await.unwrap().unwrap_err().code(), ErrorCode::Unavailable);
-    let error = bench.scheduler.infer(request(&[2]), None).await.unwrap_err();
-    assert!(error.to_string().contains("being loaded again"), "{error}");
-    build.send(Ok(())).unwrap();
-    loop {
-        match bench.scheduler.infer(request(&[2]), None).await {
-            Ok(response) => break assert_eq!(response.outputs[0].data[..], [2]),
-            Err(error) => assert_eq!(error.code(), ErrorCode::Unavailable),
-        }
-        tokio::task::yield_now().await;
-    }
-}
-
-#[tokio::test]
 async fn a_full_queue_is_an_answer() {
     let (behaviour, open) = gated();
     let bench = bench(1, 2, behaviour);
@@ -328,3 +248,6 @@ async fn a_request_that_does_not_fit_is_counted_and_not_queued() {
     assert_eq!(*lock(&bench.recorder.failed), [ErrorCode::InvalidInput]);
     assert!(lock(&bench.recorder.batches).is_empty());
 }
+
+mod failures;
+mod hang_ups;

@@ -50,6 +50,7 @@ pub(crate) fn config(path: &str) -> Config {
         "--device=cpu",
         // However slow the machine, nothing is refused for being late.
         "--slo=none",
+        "--profile-cache=none",
         "--model-path",
         path.to_str().unwrap(),
     ];

@@ -1,0 +1,197 @@
+//! What fails fails alone, and what breaks is made anew.
+
+use super::*;
+
+#[tokio::test]
+async fn in_a_failing_batch_only_the_bad_request_fails() {
+    let (gate, open) = gated();
+    let bench = bench(1, 16, move |batch| {
+        let outputs = gate(batch);
+        if batch.inputs[0].data.contains(&13) { Err(BackendError::new("13 is bad luck")) } else { outputs }
+    });
+    let first = bench.ask(&[1], None).await;
+    bench.wait_for_pending(0).await;
+    let (good, bad) = (bench.ask(&[2], None).await, bench.ask(&[13], None).await);
+    bench.wait_for_pending(2).await;
+    drop(open);
+    first.await.unwrap().unwrap();
+    assert_eq!(good.await.unwrap().unwrap(), [2]);
+    assert_eq!(bad.await.unwrap(), Err(ServingError::ExecutionFailed { model: "m".to_owned() }));
+    let closed: Vec<_> =
+        lock(&bench.recorder.batches).iter().map(|batch| (batch.closed, batch.succeeded)).collect();
+    use CloseReason::{Queue, Retry};
+    assert_eq!(closed, [(Queue, true), (Queue, false), (Retry, true), (Retry, false)]);
+}
+
+#[tokio::test]
+async fn a_panic_answers_its_batch_and_the_server_goes_on() {
+    let bench = bench(1, 16, |batch| {
+        assert!(!batch.inputs[0].data.contains(&13), "13 is bad luck");
+        SimulatedBackend::echo(batch)
+    });
+    for _ in 0..3 {
+        let error = bench.scheduler.infer(request(&[13]), None).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Internal);
+        assert!(!error.to_string().contains("luck"), "details belong into the log");
+        assert!(bench.ask(&[2], None).await.await.unwrap().is_ok_and(|rows| rows == [2]));
+    }
+    assert_eq!(*lock(&bench.recorder.failed), [ErrorCode::Internal; 3]);
+}
+
+/// Makes backends only when it is let.
+struct SlowFactory {
+    backend: SimulatedBackend,
+    gate: Mutex<mpsc::Receiver<Result<(), BackendError>>>,
+}
+
+impl BackendFactory for SlowFactory {
+    fn create(&self) -> Result<Box<dyn Backend>, BackendError> {
+        lock(&self.gate).recv().map_err(|_| BackendError::new("no more backends"))??;
+        Ok(Box::new(self.backend.clone()))
+    }
+}
+
+#[tokio::test]
+async fn while_no_instance_works_nobody_is_kept_waiting() {
+    let (gate, open) = gated();
+    let backend = SimulatedBackend::new(move |batch| {
+        let outputs = gate(batch);
+        assert!(!batch.inputs[0].data.contains(&13), "13 is bad luck");
+        outputs
+    });
+    let (build, builds) = mpsc::channel();
+    let factory = SlowFactory { backend: backend.clone(), gate: Mutex::new(builds) };
+    let bench = bench_with(1, 16, &backend, Arc::new(factory));
+    let bad = bench.ask(&[13], None).await;
+    bench.wait_for_pending(0).await;
+    let queued = bench.ask(&[1], None).await;
+    bench.wait_for_pending(1).await;
+    drop(open);
+    assert_eq!(bad.await.unwrap().unwrap_err().code(), ErrorCode::Internal);
+    build.send(Err(BackendError::new("the model file is gone"))).unwrap();
+    assert_eq!(queued.await.unwrap().unwrap_err().code(), ErrorCode::Unavailable);
+    let error = bench.scheduler.infer(request(&[2]), None).await.unwrap_err();
+    assert!(error.to_string().contains("being loaded again"), "{error}");
+    build.send(Ok(())).unwrap();
+    loop {
+        match bench.scheduler.infer(request(&[2]), None).await {
+            Ok(response) => break assert_eq!(response.outputs[0].data[..], [2]),
+            Err(error) => assert_eq!(error.code(), ErrorCode::Unavailable),
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A request of one row for each of the bytes, all queued behind a batch that is held back; what lets them go.
+async fn ask_together(
+    bench: &Bench,
+    open: mpsc::Sender<()>,
+    rows: impl IntoIterator<Item = u8>,
+) -> Vec<Asked> {
+    let first = bench.ask(&[0], None).await;
+    bench.wait_for_pending(0).await;
+    let mut asked = Vec::new();
+    for row in rows {
+        asked.push(bench.ask(&[row], None).await);
+    }
+    drop(open);
+    first.await.unwrap().unwrap();
+    asked
+}
+
+#[tokio::test]
+async fn one_bad_request_of_eight_costs_six_runs_more() {
+    let (gate, open) = gated();
+    let bench = bench(1, 16, move |batch| {
+        let outputs = gate(batch);
+        if batch.inputs[0].data.contains(&13) { Err(BackendError::new("13 is bad luck")) } else { outputs }
+    });
+    let asked = ask_together(&bench, open, 8..16).await;
+    for (asked, row) in asked.into_iter().zip(8_u8..16) {
+        let answer = asked.await.unwrap();
+        match row {
+            13 => assert_eq!(answer, Err(ServingError::ExecutionFailed { model: "m".to_owned() })),
+            _ => assert_eq!(answer.unwrap(), [row]),
+        }
+    }
+    let batches = lock(&bench.recorder.batches).clone();
+    let runs: Vec<_> = batches.iter().skip(1).map(|batch| (batch.requests, batch.succeeded)).collect();
+    // 8..16, its first half, its second, 12 and 13, 12 alone, 13 alone, 14 and 15: in the order of the rows.
+    let expected = [(8, false), (4, true), (4, false), (2, false), (1, true), (1, false), (2, true)];
+    assert_eq!(runs, expected);
+    assert!(batches.iter().skip(2).all(|batch| batch.closed == CloseReason::Retry));
+}
+
+/// Makes sound backends; the one in use is another.
+struct SoundFactory {
+    built: AtomicUsize,
+}
+
+impl BackendFactory for SoundFactory {
+    fn create(&self) -> Result<Box<dyn Backend>, BackendError> {
+        self.built.fetch_add(1, Ordering::SeqCst);
+        SimulatedBackend::new(SimulatedBackend::echo).create()
+    }
+}
+
+#[tokio::test]
+async fn a_broken_backend_is_made_anew_and_its_batch_is_answered() {
+    let (gate, open) = gated();
+    let broken = std::sync::atomic::AtomicBool::new(false);
+    let backend = SimulatedBackend::new(move |batch| {
+        let outputs = gate(batch);
+        if broken.swap(true, Ordering::SeqCst) {
+            Err(BackendError::new("the device is gone"))
+        } else {
+            outputs
+        }
+    });
+    let factory = Arc::new(SoundFactory { built: AtomicUsize::new(0) });
+    let bench = bench_with(1, 16, &backend, Arc::<SoundFactory>::clone(&factory));
+    for (asked, row) in ask_together(&bench, open, 1..4).await.into_iter().zip(1..4) {
+        assert_eq!(asked.await.unwrap().unwrap(), [row]);
+    }
+    assert_eq!(factory.built.load(Ordering::SeqCst), 1);
+    let batches = lock(&bench.recorder.batches).clone();
+    let runs: Vec<_> = batches.iter().map(|batch| (batch.requests, batch.succeeded)).collect();
+    assert_eq!(runs, [(1, true), (3, false), (3, true)]);
+}
+
+#[tokio::test]
+async fn a_request_that_is_bad_again_and_again_has_nothing_rebuilt() {
+    let factory = Arc::new(SoundFactory { built: AtomicUsize::new(0) });
+    let backend = SimulatedBackend::new(|batch| match batch.inputs[0].data.contains(&13) {
+        true => Err(BackendError::new("13 is bad luck")),
+        false => SimulatedBackend::echo(batch),
+    });
+    let bench = bench_with(1, 16, &backend, Arc::<SoundFactory>::clone(&factory));
+    for _ in 0..3 {
+        let error = bench.scheduler.infer(request(&[13]), None).await.unwrap_err();
+        assert_eq!(error, ServingError::ExecutionFailed { model: "m".to_owned() });
+    }
+    assert_eq!(factory.built.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_model_that_takes_no_zeros_is_rebuilt_once_to_find_out() {
+    let refuses_zeros = |batch: &Batch<'_>| match batch.inputs[0].data[..] {
+        [0] | [13] => Err(BackendError::new("not that")),
+        _ => SimulatedBackend::echo(batch),
+    };
+    let (built, backend) = (Arc::new(AtomicUsize::new(0)), SimulatedBackend::new(refuses_zeros));
+    struct Counting(Arc<AtomicUsize>, SimulatedBackend);
+    impl BackendFactory for Counting {
+        fn create(&self) -> Result<Box<dyn Backend>, BackendError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            self.1.create()
+        }
+    }
+    let factory = Arc::new(Counting(Arc::clone(&built), backend.clone()));
+    let bench = bench_with(1, 16, &backend, factory);
+    for _ in 0..3 {
+        let error = bench.scheduler.infer(request(&[13]), None).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Internal);
+        bench.scheduler.infer(request(&[1]), None).await.unwrap();
+    }
+    assert_eq!(built.load(Ordering::SeqCst), 1);
+}
