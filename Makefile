@@ -29,6 +29,7 @@ setup:
 # What the tests need beyond what serving needs: other languages' clients.
 setup-tests: setup
 	@scripts/setup-python-tools.sh
+	@scripts/perf-analyzer.sh --setup || echo "perf-analyzer: its tests will be skipped."
 
 build: setup
 	cargo build --release --locked -p convoy

@@ -30,6 +30,7 @@ use service_kit::{Listening, Readiness, Shutdown};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tonic::codec::CompressionEncoding;
 use tonic::transport::Server;
 use tonic_reflection::server::Builder as Reflection;
 
@@ -73,6 +74,9 @@ pub(crate) async fn serve(
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let inference = GrpcInferenceServiceServer::new(v2::InferenceService::new(state))
+        // Answers are never compressed: clients offer it without being asked, and it would cost more than it saves.
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let listening = Listening::new(listener, &shutdown).map_err(GrpcError::Listener)?;

@@ -33,3 +33,4 @@ mod results_service;
 mod run_script;
 mod single_services;
 mod stopping;
+mod triton_clients;

@@ -10,8 +10,23 @@ use tempfile::TempDir;
 /// Runs `tests/python/<script>` and reads what it prints as JSON.
 pub(crate) fn run(script: &str, arguments: &[&str]) -> Value {
     let path = repository().join("tests/python").join(script);
-    let output = python([generated()], |python| python.arg(&path).args(arguments));
+    let output = python(&[generated(), &packages()], |python| python.arg(&path).args(arguments));
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The same with NVIDIA's tritonclient. `None`, and a reason is printed, where it could not be installed.
+pub(crate) fn run_with_tritonclient(script: &str, arguments: &[&str]) -> Option<Value> {
+    let packages = repository().join(".convoy/tritonclient");
+    if !packages.join("VERSION").is_file() {
+        eprintln!(
+            "SKIPPED: tritonclient is not in {}; scripts/setup-python-tools.sh says why.",
+            packages.display()
+        );
+        return None;
+    }
+    let path = repository().join("tests/python").join(script);
+    let output = python(&[&packages], |python| python.arg(&path).args(arguments));
+    Some(serde_json::from_slice(&output.stdout).unwrap())
 }
 
 /// The client code that grpc_tools makes of the `.proto` file, as any user of it would.
@@ -21,7 +36,7 @@ fn generated() -> &'static Path {
         let folder = crate::fixture::data_folder();
         let protos = repository().join("proto/proto");
         let out = |kind: &str| format!("--{kind}={}", folder.path().display());
-        python([], |python| {
+        python(&[&packages()], |python| {
             python.args(["-m", "grpc_tools.protoc", "-I"]).arg(&protos).args([
                 out("python_out"),
                 out("grpc_python_out"),
@@ -33,14 +48,9 @@ fn generated() -> &'static Path {
     folder.path()
 }
 
-fn python<const N: usize>(
-    modules: [&Path; N],
-    arguments: impl FnOnce(&mut Command) -> &mut Command,
-) -> Output {
-    let mut search: Vec<PathBuf> = modules.map(Path::to_owned).into();
-    search.push(packages());
+fn python(modules: &[&Path], arguments: impl FnOnce(&mut Command) -> &mut Command) -> Output {
     let mut python = Command::new("python3");
-    python.env("PYTHONPATH", std::env::join_paths(search).unwrap()).env("PYTHONDONTWRITEBYTECODE", "1");
+    python.env("PYTHONPATH", std::env::join_paths(modules).unwrap()).env("PYTHONDONTWRITEBYTECODE", "1");
     let output = arguments(&mut python).output().expect("python3 is installed");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{python:?}: {}\n{errors}", output.status);

@@ -11,13 +11,13 @@
 
 use super::call::Call;
 use super::failure;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, Request, Response};
 use service_kit::ErrorCode;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tonic::{Code, Status};
+use tonic::Status;
 use tower::{Layer, Service};
 
 /// The header (or trailer) with the status code of a call.
@@ -137,13 +137,15 @@ fn traceparent(headers: &HeaderMap) -> Option<String> {
     (text.len() <= 128).then(|| text.to_owned())
 }
 
-/// tonic refuses a message over its limit with OUT_OF_RANGE, before any handler sees it; no handler uses that code.
+/// tonic refuses a message that it cannot read before any handler sees it: see [`failure::unread`].
 fn with_code_of_limits<B: Default>(response: Response<B>, method: &str) -> Response<B> {
-    let code = response.headers().get(GRPC_STATUS).map(HeaderValue::as_bytes);
-    if code != Some((Code::OutOfRange as i32).to_string().as_bytes()) {
-        return response;
+    // Most answers have no status in their headers.
+    let status =
+        response.headers().get(GRPC_STATUS).and_then(|_| Status::from_header_map(response.headers()));
+    match status.and_then(|status| failure::unread(&status, method)) {
+        Some(status) => status.into_http(),
+        None => response,
     }
-    failure::message_too_large(method).into_http()
 }
 
 #[cfg(test)]
@@ -154,6 +156,7 @@ mod tests {
     use std::convert::Infallible;
     use std::future::{pending, ready};
     use std::sync::Arc;
+    use tonic::Code;
     use tower::{ServiceExt as _, service_fn};
 
     fn request(timeout: Option<&str>) -> Request<()> {

@@ -4,7 +4,7 @@ use super::MAX_MESSAGE_BYTES;
 use super::call::Call;
 use crate::error::ServingError;
 use service_kit::{ErrorCode, readable};
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// Logs `error` once and answers its status. `method` is the rpc's name, `model` what the caller asked for.
 ///
@@ -39,11 +39,34 @@ pub(crate) fn answer(error: &ServingError, call: &Call, method: &'static str, mo
 }
 
 /// The status, logged, of a message that tonic refused to read because of its length.
-pub(crate) fn message_too_large(method: &str) -> Status {
+fn message_too_large(method: &str) -> Status {
     let sentence =
         format!("The message is larger than the limit of {MAX_MESSAGE_BYTES} bytes: send less at once.");
     tracing::info!(method, code = ErrorCode::TooLarge.as_str(), error = sentence, "A request failed.");
     service_kit::status(ErrorCode::TooLarge, sentence, None)
+}
+
+/// The answer, logged, to a message that tonic could not read; `None` for what is said as it is.
+///
+/// tonic says OUT_OF_RANGE of a message that is too long, RESOURCE_EXHAUSTED of one that is so once it is decompressed,
+/// and INTERNAL of one that is no compressed data: all of them are the caller's mistakes. No handler says so itself.
+pub(crate) fn unread(status: &Status, method: &str) -> Option<Status> {
+    let is_compressed = status.message().starts_with("Error decompressing");
+    match status.code() {
+        Code::OutOfRange => Some(message_too_large(method)),
+        Code::ResourceExhausted if is_compressed => Some(message_too_large(method)),
+        Code::Internal if is_compressed => {
+            let sentence = "The message is not valid compressed data: send it as its `grpc-encoding` says.";
+            tracing::info!(
+                method,
+                code = ErrorCode::InvalidInput.as_str(),
+                error = sentence,
+                "A request failed."
+            );
+            Some(service_kit::status(ErrorCode::InvalidInput, sentence, None))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -51,7 +74,6 @@ mod tests {
     use super::*;
     use sandbox::SandboxError;
     use std::time::Duration;
-    use tonic::Code;
     use tonic_types::StatusExt as _;
 
     #[test]
@@ -61,6 +83,17 @@ mod tests {
         let status = answer(&error.into(), &call, "Predict", "m");
         assert_eq!(status.code(), Code::Internal);
         assert!(!status.message().contains("secret"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_the_callers_mistake() {
+        let unread = |status: Status| unread(&status, "ModelInfer").map(|status| status.code());
+        let bomb = "Error decompressing: size limit, of 9 bytes, exceeded while decompressing message";
+        assert_eq!(unread(Status::out_of_range("too long")), Some(Code::InvalidArgument));
+        assert_eq!(unread(Status::resource_exhausted(bomb)), Some(Code::InvalidArgument));
+        assert_eq!(unread(Status::internal("Error decompressing: no gzip")), Some(Code::InvalidArgument));
+        assert_eq!(unread(Status::resource_exhausted("The queue is full")), None);
+        assert_eq!(unread(Status::internal("A fault of ours.")), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 
 /// Requests of a stream that wait or run at once. More stay with the caller until one is answered.
 const IN_FLIGHT: usize = 16;
@@ -79,10 +79,9 @@ async fn answer_all(
                 Ok(Some(request)) => in_flight.push_back(answer(state, call, request)),
                 Ok(None) => ended = Some(None),
                 // Nothing can be read from the stream after this.
-                Err(status) if status.code() == Code::OutOfRange => {
-                    ended = Some(Some(failure::message_too_large("ModelStreamInfer")));
+                Err(status) => {
+                    ended = Some(Some(failure::unread(&status, "ModelStreamInfer").unwrap_or(status)));
                 }
-                Err(status) => ended = Some(Some(status)),
             },
             () = state.shutdown().stopping(), if ended.is_none() => ended = Some(None),
         }
