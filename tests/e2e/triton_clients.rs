@@ -110,7 +110,7 @@ fn check_about(about: &Value) {
     }
     let (inferences, successes) =
         (about["inferences"].as_u64().unwrap(), about["successes"].as_u64().unwrap());
-    assert!(inferences > successes && successes >= 20, "rows and requests: {about}");
+    assert!(inferences > successes && successes >= 15, "rows and requests: {about}");
 }
 
 #[test]
@@ -130,27 +130,28 @@ fn perf_analyzer_sweeps_from_1_to_64_without_an_error() {
     let pixels = base64::engine::general_purpose::STANDARD.encode(pixels);
     std::fs::write(&input, json!({"data": [{"images": {"b64": pixels}}]}).to_string()).unwrap();
 
-    for (protocol, address, options) in [
-        ("grpc", &grpc, &["--input-data", input.to_str().unwrap()][..]),
-        ("grpc", &grpc, &["--streaming"]),
-        ("http", &http, &["--input-data", input.to_str().unwrap()]),
-        ("http", &http, &["--input-tensor-format", "json", "--output-tensor-format", "json"]),
-    ] {
-        sweep(protocol, address, options, folder.path());
-    }
+    let input = ["--input-data", input.to_str().unwrap()];
+    let json = ["--input-tensor-format", "json", "--output-tensor-format", "json"];
+    analyze("grpc", &grpc, ("1:64:21", &["1", "22", "43", "64"]), &input, folder.path());
+    analyze("http", &http, ("1:64:21", &["1", "22", "43", "64"]), &input, folder.path());
+    analyze("grpc", &grpc, ("8", &["8"]), &["--streaming", "--async"], folder.path());
+    analyze("http", &http, ("4", &["4"]), &json, folder.path());
 }
 
-fn sweep(protocol: &str, address: &str, options: &[&str], folder: &Path) {
+/// Runs it at each concurrency of a range, and looks at its report.
+fn analyze(protocol: &str, address: &str, (range, levels): (&str, &[&str]), options: &[&str], folder: &Path) {
     let report = folder.join("report.csv");
     let mut arguments = vec!["-m", "vehicle-detector", "-i", protocol, "-u", address];
-    // A number of requests and not a time: how fast they are is nothing to test.
+    arguments.extend(["--shape", "images:300,300,3", "--concurrency-range", range]);
+    // Windows of a number of requests and not of a time, and any three of them will do: how fast and how steady they
+    // are is nothing to test.
     arguments.extend([
-        "--shape",
-        "images:300,300,3",
-        "--concurrency-range",
-        "1:64:21",
-        "--request-count",
-        "64",
+        "--measurement-mode",
+        "count_windows",
+        "--measurement-request-count",
+        "16",
+        "-s",
+        "900",
     ]);
     arguments.extend(["-f", report.to_str().unwrap()]);
     arguments.extend(options);
@@ -160,10 +161,8 @@ fn sweep(protocol: &str, address: &str, options: &[&str], folder: &Path) {
     assert!(output.status.success(), "{all}");
     let csv = std::fs::read_to_string(report).unwrap();
     let (head, lines) = csv.split_once('\n').unwrap();
-    let levels: Vec<&str> = lines.lines().filter_map(|line| line.split(',').next()).collect();
-    for level in ["1", "22", "43", "64"] {
-        assert!(levels.contains(&level), "{level} is not in {levels:?}: {all}");
-    }
+    let measured: Vec<&str> = lines.lines().filter_map(|line| line.split(',').next()).collect();
+    assert!(levels.iter().all(|level| measured.contains(level)), "{levels:?} are not in {measured:?}: {all}");
     // It asks for these only of a server that offers statistics.
     assert!(head.contains("Server Compute Infer"), "{head}");
 }

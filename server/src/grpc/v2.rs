@@ -22,8 +22,16 @@ use tonic::{Request, Response, Status, Streaming};
 /// The name that metadata gives for this server.
 pub(crate) const SERVER_NAME: &str = "convoy";
 /// Extensions of the protocol that work here, in Triton's words.
-pub(crate) const EXTENSIONS: &[&str] =
-    &["model_configuration", "model_repository", "model_repository(unload_dependents)", "statistics"];
+pub(crate) const EXTENSIONS: &[&str] = &[
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+];
 /// Response metadata: the version that answered.
 const MODEL_VERSION_KEY: &str = "x-convoy-model-version";
 

@@ -128,7 +128,12 @@ impl Signature {
             shape.insert(0, -1);
         }
         let pixels = match &spec.pixels {
-            Some(pixels) => format!(", or UINT8 of shape [-1,{},{},3]", pixels.height, pixels.width),
+            Some(pixels) => {
+                let tensor = format!("UINT8 of shape [-1,{},{},3]", pixels.height, pixels.width);
+                let declared = format!("{} of shape {}", spec.tensor.datatype, Shape::from(&*shape));
+                let tensor = if tensor == declared { String::new() } else { format!(", or {tensor}") };
+                format!("{tensor}, or encoded images as BYTES of shape [-1]")
+            }
             None => String::new(),
         };
         invalid(format!(
