@@ -62,7 +62,7 @@ async fn bind(address: SocketAddr, flag: &str) -> io::Result<(TcpListener, Socke
         Ok((listener, address))
     };
     bound.await.map_err(|error: io::Error| {
-        io::Error::new(error.kind(), format!("Cannot listen on {address} ({flag}): {error}."))
+        io::Error::new(error.kind(), service_kit::cannot_listen(address, flag, &error))
     })
 }
 

@@ -52,7 +52,7 @@ fn address_of(face: &str, printed: &str) -> String {
 }
 
 #[test]
-fn once_prints_the_table_and_the_addresses_and_ends_everything() {
+fn once_prints_the_table_and_ends_everything() {
     let folder = data_folder();
     let output = script(folder.path()).env("ONCE", "1").output().unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);
@@ -64,7 +64,10 @@ fn once_prints_the_table_and_the_addresses_and_ends_everything() {
     };
     assert!(least("bus ").is_some_and(|score| score >= 0.9), "{printed}");
     assert!(least("car ").is_some_and(|score| score >= 0.7), "{printed}");
-    assert!(TcpStream::connect(address_of("REST", &printed)).is_err(), "it still runs");
+    let log = std::fs::read_to_string(folder.path().join("run.log")).unwrap();
+    let listening = log.lines().find(|line| line.contains("listening") && line.contains("feature"));
+    let address = listening.and_then(|line| line.split("address=").nth(1)).expect(&log).trim();
+    assert!(TcpStream::connect(address).is_err(), "it still runs");
 }
 
 #[test]
@@ -87,7 +90,7 @@ fn it_stays_up_until_ctrl_c() {
         assert!(start.elapsed() < PATIENCE, "it does not end");
         sleep(Duration::from_millis(10));
     };
-    assert_eq!(status.code(), Some(130));
+    assert_eq!(status.code(), Some(0));
     assert!(TcpStream::connect(&rest).is_err(), "it left the services behind");
 }
 
@@ -98,4 +101,18 @@ fn services_that_cannot_start_are_a_failure_with_the_reason() {
     assert_eq!(output.status.code(), Some(64));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("ended before it was ready") && errors.contains("/no/such/models"), "{errors}");
+}
+
+#[test]
+fn a_second_one_leaves_the_log_of_the_first_alone() {
+    let folder = data_folder();
+    let mut running = Running(script(folder.path()).stdout(Stdio::piped()).spawn().unwrap());
+    let mut first = String::new();
+    BufReader::new(running.0.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.contains("starting"), "{first}");
+    let second = script(folder.path()).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("RUN_LOG"));
+    running.signal("TERM");
+    assert_eq!(running.0.wait().unwrap().code(), Some(143));
 }

@@ -13,7 +13,7 @@ use std::ffi::OsString;
 
 /// Convoy: object detection over gRPC and REST, with images decoded in a WASM sandbox.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "convoy", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(name = "convoy", version, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -111,8 +111,15 @@ fn sentence(command: &clap::Command, arguments: &[OsString], error: &clap::Error
     }
     let report = error.render().to_string();
     let told = report.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let told = told.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
-    let mut text = told.collect::<Vec<_>>().join(" ");
+    let told = told.filter(|line| {
+        // A guess at a flag that `up` refuses is no help.
+        let refused =
+            || DERIVED.iter().any(|(name, _)| line.contains(&format!("--{}", name.replace('_', "-"))));
+        !(line.is_empty()
+            || line.starts_with("For more information")
+            || (line.starts_with("tip:") && refused()))
+    });
+    let mut text = told.collect::<Vec<_>>().join(" ").replace(" tip: ", ": ");
     if let Some(rest) = text.strip_prefix("error: ") {
         text = rest.to_owned();
     }

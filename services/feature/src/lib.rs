@@ -55,7 +55,7 @@ impl Listeners {
     pub async fn bind(config: &Config) -> Result<Self, std::io::Error> {
         let addr = config.feature_addr;
         let named = |error: std::io::Error| {
-            std::io::Error::new(error.kind(), format!("Cannot listen on {addr} (--feature-addr): {error}."))
+            std::io::Error::new(error.kind(), service_kit::cannot_listen(addr, "--feature-addr", &error))
         };
         let http = TcpListener::bind(addr).await.map_err(named)?;
         let addr = http.local_addr().map_err(named)?;

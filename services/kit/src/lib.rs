@@ -35,7 +35,7 @@ pub use error::ErrorCode;
 #[cfg(feature = "grpc")]
 pub use grpc_status::{code_of_status, status};
 pub use json_error::JsonError;
-pub use listening::Listening;
+pub use listening::{Listening, cannot_listen};
 pub use readable::readable;
 pub use readiness::{Hold, Readiness};
 pub use shutdown::Shutdown;

@@ -130,6 +130,17 @@ impl Listening {
     }
 }
 
+/// What to tell the user when `flag`'s address cannot be bound.
+pub fn cannot_listen(address: SocketAddr, flag: &str, error: &io::Error) -> String {
+    let hint = match error.kind() {
+        ErrorKind::AddrInUse => {
+            format!(" Is another Convoy running? {flag} sets another address; port 0 is any free one.")
+        }
+        _ => String::new(),
+    };
+    format!("Cannot listen on {address} ({flag}): {error}.{hint}")
+}
+
 /// Whether `error` is of the connection that was to be accepted, not of the listener (accept(2)).
 fn is_of_one_connection(error: &io::Error) -> bool {
     use ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};

@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A port is taken, or the address is not this machine's.
-    #[error("Cannot listen on {address} ({flag}): {source}.")]
+    #[error("{}", service_kit::cannot_listen(*.address, .flag, .source))]
     Bind {
         /// The address that was asked for.
         address: SocketAddr,

@@ -113,6 +113,8 @@ fn a_wrong_value_is_one_sentence_with_the_flag_and_what_is_allowed() {
     assert!(text.contains("--shutdown-delay") && text.contains("such as 500ms, 2s"), "{text}");
     let text = sentence_of("convoy model-serving --grpc-adr 127.0.0.1:1");
     assert!(text.contains("--grpc-adr") && text.contains("--grpc-addr"), "{text}");
+    let text = sentence_of("convoy up --models m");
+    assert!(text.contains("'--models'") && !text.contains("--model-serving-url"), "{text}");
     assert!(sentence_of("convoy serve").contains("'serve'"));
     assert!(sentence_of("convoy").contains("`convoy up`"));
     assert!(sentence_of("convoy detect").contains("<PHOTO>"));
