@@ -18,15 +18,18 @@ pub(crate) fn run(script: &str, arguments: &[&str]) -> Value {
 pub(crate) fn run_with_tritonclient(script: &str, arguments: &[&str]) -> Option<Value> {
     let packages = repository().join(".convoy/tritonclient");
     if !packages.join("VERSION").is_file() {
-        eprintln!(
-            "SKIPPED: tritonclient is not in {}; scripts/setup-python-tools.sh says why.",
-            packages.display()
-        );
+        skipped(&format!("tritonclient is not in {}: scripts/setup-python-tools.sh", packages.display()));
         return None;
     }
     let path = repository().join("tests/python").join(script);
     let output = python(&[&packages], |python| python.arg(&path).args(arguments));
     Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// Says why a test does not run here.
+#[allow(clippy::print_stderr)]
+pub(crate) fn skipped(reason: &str) {
+    eprintln!("SKIPPED: {reason}");
 }
 
 /// The client code that grpc_tools makes of the `.proto` file, as any user of it would.

@@ -117,7 +117,7 @@ fn check_about(about: &Value) {
 fn perf_analyzer_sweeps_from_1_to_64_without_an_error() {
     let setup = script(&["--setup"]);
     if setup.status.code() == Some(UNAVAILABLE) {
-        eprintln!("SKIPPED: {}", text(&setup.stderr).trim());
+        python::skipped(text(&setup.stderr).trim());
         return;
     }
     assert!(setup.status.success(), "{}", text(&setup.stderr));

@@ -125,7 +125,10 @@ fn what_does_not_fit_is_refused_with_a_sentence_that_says_what() {
     let error =
         prepare(&vision(), vec![tensor("images", DataType::Uint8, &[1, 5, 2, 3], 30)], &[]).unwrap_err();
     assert!(
-        error.contains("is FP32 of shape [-1,3,2,5], or UINT8 of shape [-1,2,5,3]; the request has"),
+        error.contains(
+            "is FP32 of shape [-1,3,2,5], or UINT8 of shape [-1,2,5,3], or encoded images as BYTES of shape [-1]; the \
+             request has"
+        ),
         "{error}"
     );
     let error =
