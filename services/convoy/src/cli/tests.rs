@@ -3,11 +3,14 @@
 use super::*;
 
 /// The table of the documentation: subcommand, flag, variable, default.
-const DOCUMENTED: [(&str, &str, &str, Option<&str>); 28] = [
+const DOCUMENTED: [(&str, &str, &str, Option<&str>); 31] = [
     ("model-serving", "grpc-addr", "GRPC_ADDR", Some("0.0.0.0:50051")),
     ("model-serving", "http-addr", "HTTP_ADDR", Some("0.0.0.0:8000")),
     ("model-serving", "metrics-addr", "METRICS_ADDR", Some("0.0.0.0:8002")),
     ("model-serving", "model-path", "MODEL_PATH", Some("models")),
+    ("model-serving", "model-control-mode", "MODEL_CONTROL_MODE", Some("none")),
+    ("model-serving", "load-model", "LOAD_MODEL", None),
+    ("model-serving", "strict-readiness", "STRICT_READINESS", Some("true")),
     ("model-serving", "device", "DEVICE", Some("auto")),
     ("model-serving", "slo", "LATENCY_SLO", Some("1s")),
     ("model-serving", "max-inflight-bytes", "MAX_INFLIGHT_BYTES", Some("1GiB")),
