@@ -2,14 +2,16 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`admission`] | the layer that refuses calls on their headers and counts what they hold |
 //! | [`deadline`] | the layer that keeps the caller's deadline |
-//! | [`call`] | what the layer tells a handler about its call |
+//! | [`call`] | what the layers tell a handler about its call |
 //! | [`end_at_stop`] | ends reflection calls when the server stops |
 //! | [`failure`] | where a failed call ends: one log line, one status |
 //! | [`health`] | `grpc.health.v1` |
 //! | [`predict`] | `model_serving.ModelServing` |
 //! | [`v2`] | `inference.GRPCInferenceService` |
 
+mod admission;
 mod call;
 mod deadline;
 mod end_at_stop;
@@ -19,6 +21,7 @@ mod predict;
 pub(crate) mod v2;
 
 use crate::state::ServingState;
+use admission::AdmissionLayer;
 use convoy_proto::inference::grpc_inference_service_server::{
     GrpcInferenceServiceServer, SERVICE_NAME as INFERENCE,
 };
@@ -73,7 +76,7 @@ pub(crate) async fn serve(
     let model_serving = ModelServingServer::new(predict::ModelServing::new(Arc::clone(&state)))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let inference = GrpcInferenceServiceServer::new(v2::InferenceService::new(state))
+    let inference = GrpcInferenceServiceServer::new(v2::InferenceService::new(Arc::clone(&state)))
         // Answers are never compressed: clients offer it without being asked, and it would cost more than it saves.
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Deflate)
@@ -88,6 +91,7 @@ pub(crate) async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .layer(DeadlineLayer)
+        .layer(AdmissionLayer::new(state))
         .layer(EndAtStopLayer::new(shutdown.clone(), &["/grpc.reflection."]))
         .add_service(HealthService::server(SERVICES, readiness, shutdown.clone()))
         .add_service(reflection().build_v1()?)

@@ -17,6 +17,7 @@ mod parameters;
 
 use crate::audit::{Prediction, milliseconds};
 use crate::error::ServingError;
+use crate::limits::Permit;
 use crate::repository::{InferenceRequest, ModelVersion};
 use crate::state::ServingState;
 use crate::tensor::Tensor;
@@ -45,6 +46,18 @@ pub(crate) struct Caller<'a> {
     pub(crate) deadline: Option<Instant>,
     /// The W3C trace context as it came; only ever logged.
     pub(crate) traceparent: Option<&'a str>,
+    /// The memory it holds.
+    pub(crate) permit: Option<&'a Permit>,
+}
+
+impl Caller<'_> {
+    /// Counts `bytes` of memory that the request takes besides its body.
+    ///
+    /// # Errors
+    /// As [`Permit::grow`].
+    pub(crate) fn grow(self, bytes: usize) -> Result<(), ServingError> {
+        self.permit.map_or(Ok(()), |permit| permit.grow(bytes))
+    }
 }
 
 /// What a model answered.
@@ -104,7 +117,7 @@ pub(crate) async fn infer(
     let wanted = Wanted::new(model, &parameters, outputs)?;
     let priority = parameters.priority()?;
 
-    let placements = images::decode(state, model, &mut inputs, deadline).await?;
+    let placements = images::decode(state, model, &mut inputs, caller, deadline).await?;
     let request = InferenceRequest { id: id.clone(), inputs, outputs: wanted.model_outputs(), priority };
     let mut response = model.infer(request, deadline).await?;
     let detections = wanted.detections(model, &response, &placements)?;

@@ -9,6 +9,7 @@
 //! | `inference` | one inference of that protocol, for both faces |
 //! | `metrics` | Triton's metrics and ours, in a registry of ours |
 //! | `audit` | one line per prediction |
+//! | `limits` | the memory that requests hold together |
 //! | `state` | what the faces share |
 //! | [`repository`] | which models and versions are served |
 //! | [`scheduler`] | the queue, the batches and the threads that run them |
@@ -24,6 +25,7 @@ pub mod detection;
 pub mod error;
 mod grpc;
 mod inference;
+mod limits;
 mod metrics;
 pub mod repository;
 mod rest;

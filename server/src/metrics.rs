@@ -8,6 +8,7 @@ mod version;
 
 use crate::scheduler::{BatchReport, ModelLabels, RequestReport, ServingObserver};
 use families::Families;
+use prometheus::core::Collector;
 use prometheus::{Encoder as _, IntCounterVec, Opts, Registry, TextEncoder};
 use sandbox::SandboxError;
 use service_kit::ErrorCode;
@@ -34,6 +35,11 @@ impl Metrics {
         let sandbox_images = IntCounterVec::new(images, &["verdict"])?;
         registry.register(Box::new(sandbox_images.clone()))?;
         Ok(Self { registry, families, sandbox_images })
+    }
+
+    /// Renders `collector` from now on, too.
+    pub(crate) fn register(&self, collector: Box<dyn Collector>) -> Result<(), prometheus::Error> {
+        self.registry.register(collector)
     }
 
     /// Everything in Prometheus's text format.

@@ -7,9 +7,11 @@
 //! | [`infer`] | an inference, from its body to its answer |
 //! | [`request`], [`answer`], [`elements`] | the bodies: JSON, alone or with binary tensors |
 //! | [`repository`] | index, loading, unloading, statistics |
+//! | [`admission`] | what is refused on its headers, and what requests hold |
 //! | [`encoding`] | gzip and deflate |
 //! | [`failure`] | where a failed request ends |
 
+mod admission;
 mod answer;
 mod describe;
 mod elements;
@@ -24,6 +26,7 @@ use crate::repository::ModelVersion;
 use crate::state::ServingState;
 use axum::Router;
 use axum::extract::State;
+use axum::middleware;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, any, get, post};
 use http::{StatusCode, header};
@@ -61,6 +64,7 @@ pub(crate) fn router(state: Arc<ServingState>, readiness: Readiness) -> Router {
     for (path, what) in NOT_SUPPORTED {
         router = router.route(path, any(move || async move { failure::not_supported(what) }));
     }
+    router = router.layer(middleware::from_fn_with_state(Arc::clone(&state), admission::admit));
     router.with_state(state).merge(health_route(SERVICE)).merge(ready_route(SERVICE, readiness))
 }
 

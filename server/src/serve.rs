@@ -108,9 +108,10 @@ pub async fn run(
         sandbox,
         Arc::clone(&metrics),
         audit,
+        config.max_inflight_bytes.get(),
         readiness.clone(),
         shutdown.clone(),
-    ));
+    )?);
     let Listeners { grpc: (grpc, _), http: (http, _), metrics: (metrics_port, _) } = listeners;
 
     let faces = async {

@@ -3,20 +3,26 @@
 use crate::audit::AuditLog;
 use crate::error::ServingError;
 use crate::inference::offload::Offload;
+use crate::limits::{self, EarlyRefusals, InFlight, Reason};
 use crate::metrics::Metrics;
 use crate::repository::{ModelRepository, ModelVersion};
 use sandbox::Sandbox;
 use service_kit::{Readiness, Shutdown};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 /// Shared by all handlers. The ports answer before the repository is open, so it comes later.
 pub(crate) struct ServingState {
     models: OnceLock<Arc<ModelRepository>>,
-    pub(crate) sandbox: Sandbox,
+    sandbox: Sandbox,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) audit: AuditLog,
     /// Where work goes that would hold up an async thread.
     pub(crate) offload: Offload,
+    /// The memory that requests may hold together.
+    pub(crate) in_flight: InFlight,
+    /// Counts requests that were refused before all of them was read.
+    pub(crate) early_refusals: EarlyRefusals,
     readiness: Readiness,
     shutdown: Shutdown,
 }
@@ -26,18 +32,31 @@ impl ServingState {
         sandbox: Sandbox,
         metrics: Arc<Metrics>,
         audit: AuditLog,
+        max_inflight_bytes: usize,
         readiness: Readiness,
         shutdown: Shutdown,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, prometheus::Error> {
+        let in_flight = InFlight::new(max_inflight_bytes);
+        metrics.register(limits::collector(in_flight.clone())?)?;
+        let early_refusals = EarlyRefusals::new()?;
+        metrics.register(early_refusals.collector())?;
+        Ok(Self {
             models: OnceLock::new(),
             sandbox,
             metrics,
             audit,
             offload: Offload::new(),
+            in_flight,
+            early_refusals,
             readiness,
             shutdown,
-        }
+        })
+    }
+
+    /// The sandbox, for one image: what its guest takes is counted among the memory that requests hold, until the guest
+    /// ends, which may be after its caller has gone.
+    pub(crate) fn metered_sandbox(&self) -> Sandbox {
+        self.sandbox.metered(Arc::new(self.in_flight.permit()))
     }
 
     /// Gives the handlers their models, loaded or not; only the first call counts.
@@ -63,6 +82,35 @@ impl ServingState {
     /// As [`ServingState::models`] and [`ModelRepository::get`].
     pub(crate) fn model(&self, name: &str, version: &str) -> Result<Arc<ModelVersion>, ServingError> {
         self.models()?.get(name, version)
+    }
+
+    /// Whether a request is refused whatever is in it, so that its body need not be read: because the models are not
+    /// loaded yet, because requests in progress hold all the memory they may, or because what is queued for `model`
+    /// (its name and version; `None`: for each model) would make it too late. Counts what it refuses.
+    pub(crate) fn refuses_early(
+        &self,
+        model: Option<(&str, &str)>,
+        deadline: Option<Instant>,
+    ) -> Option<ServingError> {
+        let models = match self.models() {
+            Ok(models) => models,
+            Err(loading) => return Some(loading),
+        };
+        if self.in_flight.is_crowded() {
+            self.early_refusals.count(Reason::Memory);
+            return Some(self.in_flight.refusal());
+        }
+        let refusal = match model {
+            Some((name, version)) => self.model(name, version).ok()?.would_refuse(deadline)?,
+            None => {
+                let versions = models.versions();
+                let mut refusals = versions.iter().map(|version| version.would_refuse(deadline));
+                let first = refusals.next()??;
+                refusals.all(|refusal| refusal.is_some()).then_some(first)?
+            }
+        };
+        self.early_refusals.count(Reason::Backlog);
+        Some(refusal)
     }
 
     /// Whether requests can be answered now and will be for a while.

@@ -10,17 +10,34 @@ use wasmtime::ResourceLimiter;
 /// Elements that all tables of an instance may have: function pointers, of which the embedded guest has some hundreds.
 pub(crate) const MAX_TABLE_ELEMENTS: usize = 20_000;
 
+/// Told of the linear memory of guests as it grows, by who shares memory between them and other work. See
+/// [`Sandbox::metered`](crate::Sandbox::metered).
+pub trait MemoryMeter: Send + Sync {
+    /// Takes `bytes` more; gives false, and takes none, if there is no room. The image is then answered
+    /// [`Busy`](crate::SandboxError::Busy).
+    fn grow(&self, bytes: usize) -> bool;
+
+    /// Gives back `bytes` that were taken.
+    fn shrink(&self, bytes: usize);
+}
+
 /// Counts the linear memory of one instance.
-#[derive(Debug)]
 pub(crate) struct Memory {
     limit_bytes: usize,
     used_bytes: usize,
     refused: bool,
+    meter: Option<Arc<dyn MemoryMeter>>,
+    refused_by_meter: bool,
 }
 
 impl Memory {
-    pub(crate) fn new(limit_bytes: usize) -> Self {
-        Self { limit_bytes, used_bytes: 0, refused: false }
+    pub(crate) fn new(limit_bytes: usize, meter: Option<Arc<dyn MemoryMeter>>) -> Self {
+        Self { limit_bytes, used_bytes: 0, refused: false, meter, refused_by_meter: false }
+    }
+
+    /// Whether there was no room for it beside other work, though it is within its own limit.
+    pub(crate) fn was_refused_by_meter(&self) -> bool {
+        self.refused_by_meter
     }
 
     /// Whether the guest asked for more than it may have. A trap after that is for want of memory: Rust's
@@ -42,6 +59,12 @@ impl ResourceLimiter for Memory {
             self.refused = true;
             return Ok(false);
         }
+        if let Some(meter) = &self.meter
+            && !meter.grow(used - self.used_bytes)
+        {
+            self.refused_by_meter = true;
+            return Ok(false);
+        }
         self.used_bytes = used;
         Ok(true)
     }
@@ -58,6 +81,14 @@ impl ResourceLimiter for Memory {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         Ok(desired <= MAX_TABLE_ELEMENTS)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Some(meter) = &self.meter {
+            meter.shrink(self.used_bytes);
+        }
     }
 }
 
@@ -130,12 +161,36 @@ mod tests {
 
     #[test]
     fn memory_is_counted_over_all_memories() {
-        let mut memory = Memory::new(100);
+        let mut memory = Memory::new(100, None);
         assert!(memory.memory_growing(0, 60, None).unwrap());
         assert!(memory.memory_growing(60, 80, None).unwrap());
         assert!(!memory.memory_growing(0, 21, None).unwrap(), "of another memory");
         assert!(memory.was_refused());
         assert!(memory.memory_growing(0, 20, None).unwrap());
+    }
+
+    #[test]
+    fn a_meter_is_told_and_gets_everything_back() {
+        use std::sync::atomic::AtomicUsize;
+        struct Meter(AtomicUsize);
+        impl MemoryMeter for Meter {
+            fn grow(&self, bytes: usize) -> bool {
+                self.0
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes))
+                    .is_ok()
+            }
+            fn shrink(&self, bytes: usize) {
+                self.0.fetch_add(bytes, Ordering::Relaxed);
+            }
+        }
+        let meter = Arc::new(Meter(AtomicUsize::new(70)));
+        let mut memory = Memory::new(100, Some(Arc::<Meter>::clone(&meter)));
+        assert!(memory.memory_growing(0, 60, None).unwrap());
+        assert_eq!(meter.0.load(Ordering::Relaxed), 10);
+        assert!(!memory.memory_growing(60, 80, None).unwrap());
+        assert!(memory.was_refused_by_meter() && !memory.was_refused());
+        drop(memory);
+        assert_eq!(meter.0.load(Ordering::Relaxed), 70);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, Trap, UpdateDeadline,
 };
 
-use crate::budget::{Interrupted, MAX_TABLE_ELEMENTS, Memory, Watch};
+use crate::budget::{Interrupted, MAX_TABLE_ELEMENTS, Memory, MemoryMeter, Watch};
 use crate::component::{EMBEDDED, bindings, wit};
 use crate::{ImageTensor, Limits, Preprocessed, Resize, SandboxConfig, SandboxError, convert};
 
@@ -29,6 +30,15 @@ const RESULT_SLACK_BYTES: usize = 1 << 20;
 const MAX_CORE_INSTANCES: u32 = 8;
 const MAX_MEMORIES: u32 = 1;
 const MAX_TABLES: u32 = 4;
+
+/// The answer to an image for which there is no room beside other work now.
+const NO_ROOM: SandboxError = SandboxError::Busy { retry_after: Duration::from_millis(500) };
+
+/// What one call may use: its time, and, where somebody counts it, memory beside other work.
+pub(crate) struct Allowance {
+    pub(crate) watch: Watch,
+    pub(crate) meter: Option<Arc<dyn MemoryMeter>>,
+}
 
 /// A compiled component, ready to be instantiated.
 pub(crate) struct Guest {
@@ -77,10 +87,10 @@ impl Guest {
         &self,
         image: &[u8],
         resize: &Resize,
-        watch: Watch,
+        allowance: Allowance,
     ) -> Result<ImageTensor, SandboxError> {
         let options = convert::options(resize, &self.limits);
-        let result = self.call(resize, watch, |guest, store| {
+        let result = self.call(resize, allowance, |guest, store| {
             guest.convoy_preprocess_images().call_tensor(store, image, options)
         })?;
         convert::tensor(result, resize)
@@ -91,10 +101,10 @@ impl Guest {
         &self,
         image: &[u8],
         resize: &Resize,
-        watch: Watch,
+        allowance: Allowance,
     ) -> Result<Preprocessed, SandboxError> {
         let options = convert::options(resize, &self.limits);
-        let result = self.call(resize, watch, |guest, store| {
+        let result = self.call(resize, allowance, |guest, store| {
             guest.convoy_preprocess_images().call_preprocess(store, image, options)
         })?;
         convert::preprocessed(result, resize)
@@ -103,10 +113,11 @@ impl Guest {
     fn call<R>(
         &self,
         resize: &Resize,
-        watch: Watch,
+        allowance: Allowance,
         call: impl FnOnce(&bindings::Preprocessor, &mut Store<Memory>) -> wasmtime::Result<Result<R, wit::Error>>,
     ) -> Result<R, SandboxError> {
-        let mut store = Store::new(&self.engine, Memory::new(self.limits.memory_bytes));
+        let Allowance { watch, meter } = allowance;
+        let mut store = Store::new(&self.engine, Memory::new(self.limits.memory_bytes, meter));
         store.limiter(|memory| memory);
         // What wasmtime may copy out of the guest, however long a list it returns.
         store.set_hostcall_fuel(convert::tensor_bytes(resize) + RESULT_SLACK_BYTES);
@@ -119,6 +130,7 @@ impl Guest {
         let result = self.instantiate.instantiate(&mut store).and_then(|guest| call(&guest, &mut store));
         match result {
             Ok(Ok(value)) => Ok(value),
+            Ok(Err(_)) if store.data().was_refused_by_meter() => Err(NO_ROOM),
             Ok(Err(error)) => Err(convert::error(error, &self.limits)),
             Err(error) => Err(self.verdict(&error, store.data())),
         }
@@ -132,6 +144,9 @@ impl Guest {
             Some(Interrupted::Deadline | Interrupted::Abandoned) => return SandboxError::DeadlineExceeded,
             Some(Interrupted::Stopping) => return SandboxError::Stopped,
             None => {}
+        }
+        if memory.was_refused_by_meter() {
+            return NO_ROOM;
         }
         if memory.was_refused() {
             return SandboxError::OutOfMemory { limit_bytes: self.limits.memory_bytes };

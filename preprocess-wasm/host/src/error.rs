@@ -77,8 +77,8 @@ pub enum SandboxError {
         /// The trap, in wasmtime's words.
         detail: String,
     },
-    /// The server's: the queue is full. Nothing was done; the same request may be sent again.
-    #[error("Too many images are waiting to be preprocessed: try again in {} ms.", retry_after.as_millis())]
+    /// The server's: the queue is full, or a [meter](crate::MemoryMeter) had no room. Nothing was done; the same request may be sent again.
+    #[error("Too many images are being preprocessed: try again in {} ms.", retry_after.as_millis())]
     Busy {
         /// When a place is likely to be free.
         retry_after: Duration,

@@ -21,6 +21,7 @@ mod pool;
 mod resize;
 mod sandbox;
 
+pub use budget::MemoryMeter;
 pub use component::component_bytes;
 pub use error::SandboxError;
 pub use image::{Features, ImageTensor, Preprocessed, SourceImage};

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use crate::budget::Watch;
-use crate::engine::{Guest, THREAD_STACK_BYTES, Ticker};
+use crate::budget::{MemoryMeter, Watch};
+use crate::engine::{Allowance, Guest, THREAD_STACK_BYTES, Ticker};
 use crate::pool::{Pool, Refused, Task};
 use crate::{ImageTensor, Limits, Preprocessed, Resize, SandboxConfig, SandboxError};
 
@@ -22,6 +22,7 @@ const MAX_SIDE: u32 = 4096;
 #[derive(Clone)]
 pub struct Sandbox {
     inner: Arc<Inner>,
+    meter: Option<Arc<dyn MemoryMeter>>,
 }
 
 struct Inner {
@@ -47,12 +48,18 @@ impl Sandbox {
             Pool::start("sandbox", config.workers, config.queue, THREAD_STACK_BYTES).map_err(|error| {
                 SandboxError::Component { detail: format!("its threads cannot be started: {error}") }
             })?;
-        Ok(Self { inner: Arc::new(Inner { guest, pool, _ticker: ticker }) })
+        Ok(Self { inner: Arc::new(Inner { guest, pool, _ticker: ticker }), meter: None })
     }
 
     /// What one image may use.
     pub fn limits(&self) -> &Limits {
         self.inner.guest.limits()
+    }
+
+    /// The same sandbox; `meter` is told of the guest's memory in the calls that are made through this handle.
+    #[must_use]
+    pub fn metered(&self, meter: Arc<dyn MemoryMeter>) -> Self {
+        Self { inner: Arc::clone(&self.inner), meter: Some(meter) }
     }
 
     /// Decodes an image and brings it to the size a model wants.
@@ -96,7 +103,8 @@ impl Sandbox {
         let _caller = Caller(Arc::clone(&abandoned));
         let (reply, answer) = oneshot::channel();
         let guest = Arc::clone(&self.inner.guest);
-        let call = Call { guest, image, resize, deadline, abandoned, work: work(reply) };
+        let meter = self.meter.clone();
+        let call = Call { guest, image, resize, deadline, abandoned, meter, work: work(reply) };
         self.inner.pool.submit(call).map_err(|refused| match refused {
             Refused::Full { retry_after } => SandboxError::Busy { retry_after },
             Refused::Stopping => SandboxError::Stopped,
@@ -164,6 +172,7 @@ struct Call {
     resize: Resize,
     deadline: Option<Instant>,
     abandoned: Arc<AtomicBool>,
+    meter: Option<Arc<dyn MemoryMeter>>,
     work: Work,
 }
 
@@ -178,12 +187,13 @@ impl Task for Call {
     }
 
     fn run(self, stopping: &Arc<AtomicBool>) {
-        let Self { guest, image, resize, deadline, abandoned, work } = self;
+        let Self { guest, image, resize, deadline, abandoned, meter, work } = self;
         let watch = Watch::new(guest.limits().timeout, deadline, abandoned, Arc::clone(stopping));
+        let allowance = Allowance { watch, meter };
         // An answer that cannot be sent is one that nobody waits for any more.
         match work {
-            Work::Tensor(reply) => drop(reply.send(guest.tensor(&image, &resize, watch))),
-            Work::Preprocess(reply) => drop(reply.send(guest.preprocess(&image, &resize, watch))),
+            Work::Tensor(reply) => drop(reply.send(guest.tensor(&image, &resize, allowance))),
+            Work::Preprocess(reply) => drop(reply.send(guest.preprocess(&image, &resize, allowance))),
         }
     }
 }

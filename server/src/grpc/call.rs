@@ -1,33 +1,48 @@
-//! What the deadline layer knows about a call and its handler needs.
+//! What the layers know about a call and its handler needs.
 
 use crate::inference::Caller;
+use crate::limits::Permit;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// One gRPC call, as its headers describe it. The [deadline layer](super::deadline) puts it into the request's
 /// extensions; [`Call::of`] finds it there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Call {
     /// When the caller stops waiting; absent when it waits for ever.
     pub(crate) deadline: Option<Instant>,
     /// The W3C trace context as it came; only ever logged.
     pub(crate) traceparent: Option<String>,
     request_id: Arc<OnceLock<String>>,
+    /// The memory it holds, as the [admission layer](super::admission) counts it.
+    permit: Option<Permit>,
 }
 
 impl Call {
     pub(super) fn new(deadline: Option<Instant>, traceparent: Option<String>) -> Self {
-        Self { deadline, traceparent, request_id: Arc::default() }
+        Self { deadline, traceparent, ..Self::default() }
     }
 
     /// Another request of the same call, not named yet.
     pub(super) fn another(&self) -> Self {
-        Self::new(self.deadline, self.traceparent.clone())
+        Self { request_id: Arc::default(), ..self.clone() }
+    }
+
+    /// Counts what the call holds into `permit`.
+    pub(super) fn hold(&mut self, permit: Permit) {
+        self.permit = Some(permit);
+    }
+
+    /// From now on the call holds an answer of `bytes`, and nothing of its request.
+    pub(crate) fn answered(&self, bytes: usize) {
+        if let Some(permit) = &self.permit {
+            permit.answered(bytes);
+        }
     }
 
     /// The call that `request` belongs to; one without a deadline if it did not come through the layer.
     pub(crate) fn of<T>(request: &tonic::Request<T>) -> Self {
-        request.extensions().get::<Self>().cloned().unwrap_or_else(|| Self::new(None, None))
+        request.extensions().get::<Self>().cloned().unwrap_or_default()
     }
 
     /// Tells the layer which request this is, for the log line of a call whose deadline passes.
@@ -43,6 +58,10 @@ impl Call {
 
     /// What an inference needs to know of it.
     pub(super) fn caller(&self) -> Caller<'_> {
-        Caller { deadline: self.deadline, traceparent: self.traceparent.as_deref() }
+        Caller {
+            deadline: self.deadline,
+            traceparent: self.traceparent.as_deref(),
+            permit: self.permit.as_ref(),
+        }
     }
 }

@@ -35,7 +35,12 @@ pub(crate) fn answer(error: &ServingError, call: &Call, method: &'static str, mo
             log!(info);
         }
     }
-    service_kit::status(code, readable(&error.public_message()), error.retry_after())
+    status(error)
+}
+
+/// The status of `error`, without a log line.
+pub(super) fn status(error: &ServingError) -> Status {
+    service_kit::status(error.code(), readable(&error.public_message()), error.retry_after())
 }
 
 /// The status, logged, of a message that tonic refused to read because of its length.

@@ -11,7 +11,8 @@ use crate::state::ServingState;
 use crate::tensor::{DataType, Shape, Tensor};
 use bytes::Bytes;
 use convoy_proto::model_serving as proto;
-use sandbox::{ImageTensor, Placement};
+use prost::Message as _;
+use sandbox::{ImageTensor, Placement, Resize};
 use service_kit::{base64_text, identifier};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -38,7 +39,7 @@ impl ModelServing {
         call.name(&request_id);
         check_user_id(&request.user_id)?;
         let model = self.state.model(&request.model_name, "")?;
-        let image = image(request.image_data, request.image).await?;
+        let image = image(call, request.image_data, request.image).await?;
 
         let (input, placement) = self.decode(&model, image, call).await?;
         let request_for_model =
@@ -79,7 +80,9 @@ impl ModelServing {
                 model.name()
             )));
         };
-        let decoded = self.state.sandbox.tensor(image, vision.resize, call.deadline).await;
+        let Resize { width, height, .. } = vision.resize;
+        call.caller().grow(width as usize * height as usize * 3)?;
+        let decoded = self.state.metered_sandbox().tensor(image, vision.resize, call.deadline).await;
         self.state.metrics.image_seen(&decoded);
         let ImageTensor { pixels, width, height, placement, .. } = decoded?;
         let input = Tensor {
@@ -102,7 +105,10 @@ impl proto::model_serving_server::ModelServing for ModelServing {
         let request = request.into_inner();
         let model = request.model_name.clone();
         match self.predict(&call, request).await {
-            Ok(response) => Ok(Response::new(response)),
+            Ok(response) => {
+                call.answered(response.encoded_len());
+                Ok(Response::new(response))
+            }
             Err(error) => Err(failure::answer(&error, &call, "Predict", &model)),
         }
     }
@@ -130,7 +136,7 @@ fn request_id(request_id: String) -> Result<String, ServingError> {
 }
 
 /// The bytes of the encoded image, which exactly one of the fields holds.
-async fn image(image_data: String, image: Bytes) -> Result<Bytes, ServingError> {
+async fn image(call: &Call, image_data: String, image: Bytes) -> Result<Bytes, ServingError> {
     match (image_data.is_empty(), image.is_empty()) {
         (true, false) => Ok(image),
         (true, true) => Err(ServingError::InvalidInput(
@@ -141,6 +147,7 @@ async fn image(image_data: String, image: Bytes) -> Result<Bytes, ServingError> 
             "Both `image` and `image_data` are set: send the image in one of them.".to_owned(),
         )),
         (false, true) => {
+            call.caller().grow(image_data.len() / 4 * 3)?;
             let decoded = if image_data.len() < BASE64_INLINE_BYTES {
                 base64_text::decode(&image_data)
             } else {

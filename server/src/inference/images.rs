@@ -6,6 +6,7 @@ use sandbox::{ImageTensor, Placement, SandboxError};
 use std::thread::available_parallelism;
 use std::time::Instant;
 
+use super::Caller;
 use crate::error::ServingError;
 use crate::repository::{ModelVersion, VisionInput};
 use crate::state::ServingState;
@@ -27,6 +28,7 @@ pub(crate) async fn decode(
     state: &ServingState,
     model: &ModelVersion,
     inputs: &mut [Tensor],
+    caller: Caller<'_>,
     deadline: Option<Instant>,
 ) -> Result<Placements, ServingError> {
     let Some(vision) = model.vision() else { return Ok(Vec::new()) };
@@ -37,9 +39,12 @@ pub(crate) async fn decode(
         return Ok(Vec::new());
     };
     let images = encoded(model, input)?;
+    // Each on its own, and then in one tensor.
+    let copies = if images.len() > 1 { 2 } else { 1 };
+    caller.grow(copies * images.len() * vision.resize.width as usize * vision.resize.height as usize * 3)?;
     let at_once = 2 * available_parallelism().map_or(1, usize::from);
     let jobs = images.into_iter().enumerate().map(|(index, image)| async move {
-        let decoded = state.sandbox.tensor(image, vision.resize, deadline).await;
+        let decoded = state.metered_sandbox().tensor(image, vision.resize, deadline).await;
         state.metrics.image_seen(&decoded);
         decoded.map_err(|error| failed(vision, index, error))
     });

@@ -204,6 +204,11 @@ impl ModelVersion {
         self.scheduler().stop();
     }
 
+    /// Why a request of one row that came now with this deadline would be refused, whatever is in it.
+    pub(crate) fn would_refuse(&self, deadline: Option<Instant>) -> Option<ServingError> {
+        self.scheduler().would_refuse(1, deadline)
+    }
+
     /// Checks the request, queues it, and waits for its result. Dropping the future takes the request out of the
     /// queue.
     ///

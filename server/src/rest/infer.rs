@@ -2,15 +2,16 @@
 
 use super::answer::{self, AnswerBody};
 use super::encoding::Encoding;
-use super::{Named, failure, find, request};
+use super::{Named, admission, failure, find, request};
 use crate::error::ServingError;
 use crate::grpc::MAX_MESSAGE_BYTES;
 use crate::inference::{self, Ask, Caller};
+use crate::limits::Permit;
 use crate::repository::ModelVersion;
 use crate::state::ServingState;
 use axum::body::{Body, to_bytes};
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
@@ -30,6 +31,7 @@ const COMPRESSION_COST: usize = 16;
 pub(super) async fn infer(
     State(state): State<Arc<ServingState>>,
     named: Result<Path<Named>, PathRejection>,
+    Extension(permit): Extension<Permit>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, JsonError> {
@@ -42,10 +44,14 @@ pub(super) async fn infer(
     let header_length = header_length(&headers).map_err(refused)?;
     let body = read_body(&headers, body).await.map_err(refused)?;
 
+    let caller = Caller { deadline: None, traceparent: traceparent(&headers), permit: Some(&permit) };
     let ask = read(&state, &model, body, encoding, header_length).await.map_err(refused)?;
     let id = if inference::check_id(&ask.id).is_ok() { ask.id.clone() } else { String::new() };
     let failed = |error: ServingError| failure::answer(&error, model.name(), &id);
-    let caller = Caller { deadline: None, traceparent: traceparent(&headers) };
+    if encoding.is_some() || header_length.is_none() {
+        // They were made from the body; binary ones are parts of it.
+        caller.grow(ask.inputs.iter().map(|input| input.data.len()).sum()).map_err(failed)?;
+    }
     let (answer, audited) = inference::infer(&state, &model, caller, arrival, ask).await.map_err(failed)?;
 
     let cost = answer::cost(&answer);
@@ -97,7 +103,8 @@ fn header_length(headers: &HeaderMap) -> Result<Option<usize>, ServingError> {
 /// The whole of a body.
 ///
 /// # Errors
-/// `TooLarge` for one over the limit, `InvalidInput` for one that is cut off.
+/// `TooLarge` for one over the limit, `InvalidInput` for one that is cut off, `Overloaded` for one that there is no
+/// memory for.
 pub(super) async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, ServingError> {
     let too_large = || {
         ServingError::TooLarge(format!(
@@ -109,6 +116,9 @@ pub(super) async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, 
         return Err(too_large());
     }
     to_bytes(body, MAX_MESSAGE_BYTES).await.map_err(|error| {
+        if let Some(refusal) = admission::refusal(&error) {
+            return refusal;
+        }
         match error.source().is_some_and(|source| source.is::<LengthLimitError>()) {
             true => too_large(),
             false => ServingError::InvalidInput("The request body could not be read to its end.".to_owned()),

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod calls;
 mod control;
+mod hang_ups;
 mod infer;
 mod lifecycle;
+mod limits;
 mod metadata;
 mod predict;
 mod rest_infer;

@@ -16,6 +16,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Mutex, Once, OnceLock};
+use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tonic::Code;
@@ -104,6 +105,36 @@ impl Server {
         Self { grpc, http, metrics, readiness, shutdown, ended }
     }
 
+    /// Starts one with `config`, and returns when it is ready.
+    pub(crate) async fn ready(config: Config) -> Self {
+        let readiness = Readiness::new();
+        let loading = readiness.hold("the test's look at run");
+        let mut server = Self::start(config, readiness.clone()).await;
+        // `run` takes its own hold before it first yields to a connection.
+        reqwest::get(format!("http://{}/health", server.http)).await.unwrap();
+        drop(loading);
+        tokio::select! {
+            () = readiness.wait_ready() => {}
+            ended = &mut server.ended => panic!("the server ended: {ended:?}"),
+        }
+        server
+    }
+
+    /// The value of a series, as `/metrics` gives it now: its name with its labels. 0 for one that is not there.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let text =
+            reqwest::get(format!("http://{}/metrics", self.metrics)).await.unwrap().text().await.unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// Returns when [`Server::metric`] is what is `wanted`.
+    pub(crate) async fn until(&self, series: &str, wanted: impl Fn(f64) -> bool) {
+        while !wanted(self.metric(series).await) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// The one that tests share: ready, and running until the process ends.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<(Runtime, Server)> = OnceLock::new();
@@ -111,19 +142,7 @@ impl Server {
         let start = || {
             std::thread::spawn(|| {
                 let runtime = Runtime::new().unwrap();
-                let server = runtime.block_on(async {
-                    let readiness = Readiness::new();
-                    let loading = readiness.hold("the test's look at run");
-                    let mut server = Server::start(config("models"), readiness.clone()).await;
-                    // `run` takes its own hold before it first yields to a connection.
-                    reqwest::get(format!("http://{}/health", server.http)).await.unwrap();
-                    drop(loading);
-                    tokio::select! {
-                        () = readiness.wait_ready() => {}
-                        ended = &mut server.ended => panic!("the server ended: {ended:?}"),
-                    }
-                    server
-                });
+                let server = runtime.block_on(Server::ready(config("models")));
                 (runtime, server)
             })
             .join()

@@ -93,3 +93,26 @@ save(
     [tensor("y", T.FLOAT, "rows", 1)],
     [H.make_tensor("shape", T.INT64, [2], [-1, 1])],
 )
+
+# Works for as long as it is told: it counts to `n`, one by one.
+save(
+    "busy",
+    [
+        H.make_node("Squeeze", ["n"], ["trips"]),
+        H.make_node(
+            "Loop",
+            ["trips", "yes", "zero"],
+            ["counted"],
+            body=H.make_graph(
+                [H.make_node("Identity", ["go_on"], ["goes_on"]), H.make_node("Add", ["count", "one"], ["counted_on"])],
+                "count",
+                [tensor("trip", T.INT64), tensor("go_on", T.BOOL), tensor("count", T.INT64, 1)],
+                [tensor("goes_on", T.BOOL), tensor("counted_on", T.INT64, 1)],
+                [H.make_tensor("one", T.INT64, [1], [1])],
+            ),
+        ),
+    ],
+    [tensor("n", T.INT64, 1)],
+    [tensor("counted", T.INT64, 1)],
+    [H.make_tensor("yes", T.BOOL, [], [True]), H.make_tensor("zero", T.INT64, [1], [0])],
+)

@@ -2,20 +2,18 @@
 
 use crate::Error;
 use axum::Json;
-use axum::body::{Body, HttpBody as _};
+use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
+use service_kit::http_server::discard;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-/// How long, and for how many bytes, what a client still sends of a refused body is thrown away.
-const LINGER: Duration = Duration::from_secs(10);
-const LINGER_BYTES: usize = 512 << 20;
 /// Memory that is set aside on the word of a Content-Length alone.
 const TRUSTED_LENGTH: usize = 1 << 20;
 /// Most bytes that the bodies of all open requests have together, unless one of the longest is more.
@@ -101,30 +99,6 @@ impl BodyReader {
         }
         Ok(())
     }
-}
-
-/// Throws away what the client still sends, for a while, beside the answer that goes out meanwhile.
-///
-/// Without this the connection is closed while the client writes. Many clients then report a broken pipe and never
-/// read the answer that says what is wrong.
-pub(crate) fn discard(mut body: Body) {
-    if body.is_end_stream() {
-        return;
-    }
-    tokio::spawn(async move {
-        let drain = async {
-            let mut left = LINGER_BYTES;
-            while let Some(Ok(frame)) = body.frame().await {
-                let length = frame.data_ref().map_or(0, Bytes::len);
-                if length > left {
-                    return;
-                }
-                left -= length;
-            }
-        };
-        // A client that is slower still is cut off.
-        let _ = timeout(LINGER, drain).await;
-    });
 }
 
 /// The media type without its parameters, in lower case: `multipart/form-data`. `None` without a (readable) header.

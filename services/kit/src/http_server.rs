@@ -4,15 +4,24 @@
 use crate::json_error::{no_such_method, no_such_path};
 use crate::timestamp::now_rfc3339;
 use crate::{Listening, Readiness, Shutdown};
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, StatusCode, Version};
+use http_body_util::BodyExt as _;
 use serde::Serialize;
+use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+/// How long, and for how many bytes, what a client still sends of a refused body is thrown away.
+const DISCARD_TIME: Duration = Duration::from_secs(10);
+const DISCARD_BYTES: usize = 512 << 20;
 
 /// The body of `GET /health`: the process answers.
 #[derive(Clone, Debug, Serialize)]
@@ -92,6 +101,30 @@ async fn close_while_draining(State(shutdown): State<Shutdown>, request: Request
     response
 }
 
+/// Throws away what the client still sends, for a while, beside the answer that goes out meanwhile.
+///
+/// Without this the connection is closed while the client writes. Many clients then report a broken pipe and never
+/// read the answer that says what is wrong.
+pub fn discard(mut body: Body) {
+    if body.is_end_stream() {
+        return;
+    }
+    tokio::spawn(async move {
+        let drain = async {
+            let mut left = DISCARD_BYTES;
+            while let Some(Ok(frame)) = body.frame().await {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                if length > left {
+                    return;
+                }
+                left -= length;
+            }
+        };
+        // A client that is slower still is cut off.
+        let _ = timeout(DISCARD_TIME, drain).await;
+    });
+}
+
 /// `router` as [`serve`] serves it: unknown paths (404) and methods (405) are answered in the JSON error shape. Tests
 /// that call a router without a listener want the same.
 pub fn with_fallbacks(router: Router) -> Router {
@@ -103,7 +136,6 @@ mod tests {
     use super::*;
     use crate::json_error::ErrorBody;
     use http::Request;
-    use http_body_util::BodyExt as _;
     use tower::ServiceExt as _;
 
     async fn status_of(router: Router, path: &str) -> StatusCode {

@@ -1,10 +1,12 @@
 //! Good and bad images through the embedded component.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use image::{DynamicImage, ImageFormat};
-use sandbox::{Filter, Fit, Limits, Placement, Resize, Sandbox, SandboxConfig, SandboxError};
+use sandbox::{Filter, Fit, Limits, MemoryMeter, Placement, Resize, Sandbox, SandboxConfig, SandboxError};
 
 use crate::fixtures::{encode, photo, sandbox, stretch};
 
@@ -195,5 +197,43 @@ async fn images_at_once_do_not_see_each_other() {
         } else {
             assert!(matches!(result, Err(SandboxError::Truncated { .. })));
         }
+    }
+}
+
+#[tokio::test]
+async fn a_meter_without_room_makes_the_sandbox_busy_and_gets_its_memory_back() {
+    struct Meter {
+        limit: usize,
+        used: AtomicUsize,
+        highest: AtomicUsize,
+    }
+    impl MemoryMeter for Meter {
+        fn grow(&self, bytes: usize) -> bool {
+            let used = self.used.fetch_add(bytes, Ordering::SeqCst) + bytes;
+            self.highest.fetch_max(used, Ordering::SeqCst);
+            if used > self.limit {
+                self.used.fetch_sub(bytes, Ordering::SeqCst);
+            }
+            used <= self.limit
+        }
+        fn shrink(&self, bytes: usize) {
+            self.used.fetch_sub(bytes, Ordering::SeqCst);
+        }
+    }
+    let run = async |limit| {
+        let meter = Arc::new(Meter { limit, used: AtomicUsize::new(0), highest: AtomicUsize::new(0) });
+        let metered = sandbox().metered(Arc::<Meter>::clone(&meter));
+        let result = metered.tensor(photo(), stretch(300, 300), None).await;
+        assert_eq!(meter.used.load(Ordering::SeqCst), 0);
+        (result, meter.highest.load(Ordering::SeqCst))
+    };
+    let (result, highest) = run(usize::MAX).await;
+    result.unwrap();
+    assert!(highest > 546 * 413 / 64, "the photo was decoded in {highest} bytes");
+    let (result, _) = run(highest).await;
+    result.unwrap();
+    for limit in [0, highest - 1] {
+        let (result, _) = run(limit).await;
+        assert!(matches!(result, Err(SandboxError::Busy { .. })), "{result:?}");
     }
 }

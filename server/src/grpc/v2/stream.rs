@@ -13,6 +13,7 @@ use convoy_proto::inference::{
     InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
 };
 use futures_util::stream::{FuturesOrdered, StreamExt as _};
+use prost::Message as _;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Instant;
@@ -100,6 +101,7 @@ async fn answer(state: &ServingState, call: &Call, request: ModelInferRequest) -
             ModelInferResponse { id, ..Default::default() },
         ),
     };
+    call.answered(response.encoded_len());
     let last = InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) };
     response.parameters.insert(FINAL_RESPONSE.to_owned(), last);
     ModelStreamInferResponse { error_message, infer_response: Some(response) }

@@ -11,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
+use service_kit::http_server;
 
 pub(super) async fn predict(State(app): State<App>, request: Request) -> Result<Json<Prediction>, Failure> {
     let (parts, body) = request.into_parts();
@@ -21,7 +22,7 @@ pub(super) async fn predict(State(app): State<App>, request: Request) -> Result<
     let (form, query) = match form_and_query {
         Ok(both) => both,
         Err(failure) => {
-            body::discard(body);
+            http_server::discard(body);
             return Err(failure);
         }
     };

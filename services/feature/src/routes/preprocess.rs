@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use sandbox::{Filter, Fit, Preprocessed, Resize, SourceImage};
 use serde::{Deserialize, Serialize};
+use service_kit::http_server;
 use service_kit::timestamp::now_rfc3339;
 
 /// Width and height of the result, unless the request says otherwise.
@@ -71,7 +72,7 @@ pub(super) async fn preprocess(State(app): State<App>, request: Request) -> Resu
     let (parts, body) = request.into_parts();
     let media_type = body::media_type(&parts.headers);
     if !media_type.as_deref().is_some_and(is_json) {
-        body::discard(body);
+        http_server::discard(body);
         return Err(Error::UnsupportedMediaType { found: media_type, expected: "application/json" }.into());
     }
     let bounds = app.bounds(json_limit(app.max_image_bytes));

@@ -1,0 +1,110 @@
+//! Decides on a call's headers whether it is taken, and counts the memory it holds.
+//!
+//! A call that carries tensors or images is refused before its body is read when its body cannot matter: receiving
+//! it would take from the machine what those need that were taken. The answer is in the headers ("trailers only"),
+//! and the client stops sending when it sees it; the stream window bounds what it has sent until then. Health,
+//! metadata and the repository are answered always.
+
+use super::call::Call;
+use super::failure;
+use crate::error::ServingError;
+use crate::limits::{CountedBody, HeldBody, Reason};
+use crate::state::ServingState;
+use http::{Request, Response};
+use std::error::Error;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+/// The calls that carry tensors or images: path, and name for the log.
+const CARRYING: [(&str, &str); 3] = [
+    ("/model_serving.ModelServing/Predict", "Predict"),
+    ("/inference.GRPCInferenceService/ModelInfer", "ModelInfer"),
+    (MODEL_STREAM_INFER, "ModelStreamInfer"),
+];
+/// The one of them whose answer begins before its request has ended.
+const MODEL_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+/// Bytes of any other call that are not counted, so that health is answered whatever else goes on.
+const FREE_BYTES: usize = 64 * 1024;
+
+/// Makes [`Admission`] services.
+#[derive(Clone)]
+pub(crate) struct AdmissionLayer {
+    state: Arc<ServingState>,
+}
+
+impl AdmissionLayer {
+    pub(crate) fn new(state: Arc<ServingState>) -> Self {
+        Self { state }
+    }
+}
+
+impl<S> Layer<S> for AdmissionLayer {
+    type Service = Admission<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Admission { inner, state: Arc::clone(&self.state) }
+    }
+}
+
+/// See the [module](self). It stands behind the [deadline layer](super::deadline).
+#[derive(Clone)]
+pub(crate) struct Admission<S> {
+    inner: S,
+    state: Arc<ServingState>,
+}
+
+impl<S> Service<Request<Body>> for Admission<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let path = request.uri().path();
+        // How much a stream answers is known frame by frame only.
+        let answers = (path == MODEL_STREAM_INFER).then(|| self.state.in_flight.permit());
+        let carrying = CARRYING.iter().find(|(carrying, _)| *carrying == path);
+        if let Some((_, method)) = carrying {
+            let call = request.extensions().get::<Call>();
+            if let Some(error) = self.state.refuses_early(None, call.and_then(|call| call.deadline)) {
+                let call = call.cloned().unwrap_or_default();
+                let response = failure::answer(&error, &call, method, "").into_http();
+                return Box::pin(async { Ok(response) });
+            }
+        }
+        let permit = self.state.in_flight.permit();
+        if let Some(call) = request.extensions_mut().get_mut::<Call>() {
+            call.hold(permit.clone());
+        }
+        let free = if carrying.is_some() { 0 } else { FREE_BYTES };
+        let counted = permit.clone();
+        let request = request.map(|body| Body::new(CountedBody::new(body, counted, free, refuse)));
+        let handler = self.inner.call(request);
+        let state = Arc::clone(&self.state);
+        Box::pin(async move {
+            let response = handler.await?;
+            if permit.was_refused() {
+                state.early_refusals.count(Reason::Memory);
+            }
+            let by_frame = answers.is_some();
+            let held = answers.unwrap_or(permit);
+            Ok(response.map(|body| Body::new(HeldBody::new(body, held, by_frame))))
+        })
+    }
+}
+
+/// What tonic answers when the body ends with this error. The rest of the body is not wanted.
+fn refuse(error: ServingError, _rest: Body) -> Box<dyn Error + Send + Sync> {
+    Box::new(failure::status(&error))
+}

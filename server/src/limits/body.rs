@@ -1,0 +1,142 @@
+//! Bodies that are counted while they arrive, and answers that are counted until they are sent.
+
+use super::Permit;
+use crate::error::ServingError;
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use std::error::Error;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A request's body; each of its frames is counted before anyone keeps it.
+///
+/// A gRPC call does not say in its headers how large it is, and what a `content-length` announces need not come soon.
+/// So what counts is what has arrived. When the budget has no room, the body ends with an error.
+pub(crate) struct CountedBody<B> {
+    /// `None` after it failed.
+    inner: Option<B>,
+    permit: Permit,
+    /// Bytes that are not counted.
+    free: usize,
+    refuse: fn(ServingError, B) -> BoxError,
+}
+
+impl<B> CountedBody<B> {
+    /// Counts the frames of `inner` into `permit`, but for the first `free` bytes. `refuse` makes the error of a body
+    /// that found no room, and decides what becomes of the rest of it.
+    pub(crate) fn new(
+        inner: B,
+        permit: Permit,
+        free: usize,
+        refuse: fn(ServingError, B) -> BoxError,
+    ) -> Self {
+        Self { inner: Some(inner), permit, free, refuse }
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), ServingError> {
+        let free = self.free.min(bytes);
+        self.free -= free;
+        self.permit.grow(bytes - free)
+    }
+}
+
+impl<B> HttpBody for CountedBody<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+        let frame = match ready!(Pin::new(inner).poll_frame(cx)) {
+            None => return Poll::Ready(None),
+            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+            Some(Ok(frame)) => frame,
+        };
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        match self.count(bytes) {
+            Ok(()) => Poll::Ready(Some(Ok(frame))),
+            Err(error) => {
+                let rest = self.inner.take();
+                Poll::Ready(rest.map(|rest| Err((self.refuse)(error, rest))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+    }
+}
+
+/// An answer's body; its call's permit lives until the last of its frames has been sent, not only handed over: what a
+/// client does not read stays in memory.
+pub(crate) struct HeldBody<B> {
+    inner: B,
+    permit: Permit,
+    by_frame: bool,
+}
+
+impl<B> HeldBody<B> {
+    /// Keeps `permit` for `inner`. With `by_frame` the frames are counted one by one, as for an answer whose length
+    /// nobody knew before.
+    pub(crate) fn new(inner: B, permit: Permit, by_frame: bool) -> Self {
+        Self { inner, permit, by_frame }
+    }
+
+    fn hold(&self, data: Bytes) -> Bytes {
+        let counted = if self.by_frame { data.len() } else { 0 };
+        self.permit.count(counted);
+        Bytes::from_owner(HeldData { data, counted, permit: self.permit.clone() })
+    }
+}
+
+impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for HeldBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|data| self.hold(data)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A frame that is still to be sent.
+struct HeldData {
+    data: Bytes,
+    counted: usize,
+    permit: Permit,
+}
+
+impl Drop for HeldData {
+    fn drop(&mut self) {
+        self.permit.give_back(self.counted);
+    }
+}
+
+impl AsRef<[u8]> for HeldData {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}

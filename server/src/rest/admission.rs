@@ -1,0 +1,68 @@
+//! Decides on a request's headers whether it is taken, and counts the memory it holds, as the gRPC face does.
+
+use super::{Named, failure};
+use crate::error::ServingError;
+use crate::limits::{CountedBody, HeldBody, Reason};
+use crate::state::ServingState;
+use axum::RequestPartsExt as _;
+use axum::body::{Body, HttpBody as _};
+use axum::extract::{Path, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::header;
+use service_kit::http_server::discard;
+use std::error::Error;
+use std::sync::Arc;
+
+/// Bytes of a request that carries no tensors that are not counted: what operators ask is answered always.
+const FREE_BYTES: usize = 64 * 1024;
+
+/// What an inference may need of the model that its path names.
+const INFER: &str = "/infer";
+
+/// Refuses an inference before its body is read when the body cannot matter; counts the bodies of all requests.
+pub(super) async fn admit(State(state): State<Arc<ServingState>>, request: Request, next: Next) -> Response {
+    let carrying = request.uri().path().ends_with(INFER);
+    let (mut parts, body) = request.into_parts();
+    if carrying && let Ok(Path(named)) = parts.extract::<Path<Named>>().await {
+        let model = (named.model.as_str(), named.version.as_str());
+        if let Some(error) = state.refuses_early(Some(model), None) {
+            // A client that asks first whether to send its body is told not to; another is sending it.
+            if !parts.headers.contains_key(header::EXPECT) {
+                discard(body);
+            }
+            return failure::answer(&error, &named.model, "").into_response();
+        }
+    }
+    let permit = state.in_flight.permit();
+    parts.extensions.insert(permit.clone());
+    let free = if carrying { 0 } else { FREE_BYTES };
+    let body = Body::new(CountedBody::new(body, permit.clone(), free, refuse));
+    let response = next.run(Request::from_parts(parts, body)).await;
+    if permit.was_refused() {
+        state.early_refusals.count(Reason::Memory);
+    }
+    let announced =
+        response.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    let bytes = response.body().size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+    permit.answered(bytes.or(announced).unwrap_or(0));
+    response.map(|body| Body::new(HeldBody::new(body, permit, false)))
+}
+
+/// The error of a body that found no room; see [`refusal`]. What the client still sends is read and thrown away.
+fn refuse(error: ServingError, rest: Body) -> Box<dyn Error + Send + Sync> {
+    discard(rest);
+    Box::new(error)
+}
+
+/// Why a body could not be read, if it was refused here.
+pub(super) fn refusal(error: &(dyn Error + 'static)) -> Option<ServingError> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(refused) = error.downcast_ref::<ServingError>() {
+            return Some(refused.clone());
+        }
+        cause = error.source();
+    }
+    None
+}

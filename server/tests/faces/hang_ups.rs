@@ -1,0 +1,126 @@
+//! Callers that hang up.
+
+use super::calls::{Call, Connection, framed};
+use super::support::{Server, config, workspace};
+use bytes::Bytes;
+use convoy_proto::inference::ModelInferRequest;
+use convoy_proto::inference::model_infer_request::InferInputTensor;
+use std::fs;
+use tonic::Code;
+
+const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+const CLIENTS: usize = 10_000;
+const CONNECTIONS: usize = 20;
+/// Callers who stay.
+const STAYING: usize = 8;
+/// Iterations that keep the model's one instance at work for a tenth of a second or more.
+const LONG: i64 = 200_000;
+
+/// Asks the model to count to `n`.
+fn count_to(n: i64) -> Bytes {
+    framed(&ModelInferRequest {
+        model_name: "busy".to_owned(),
+        inputs: vec![InferInputTensor {
+            name: "n".to_owned(),
+            datatype: "INT64".to_owned(),
+            shape: vec![1],
+            ..Default::default()
+        }],
+        raw_input_contents: vec![n.to_le_bytes().to_vec().into()],
+        ..Default::default()
+    })
+}
+
+fn series(name: &str) -> String {
+    format!("{name}{{model=\"busy\",version=\"1\"}}")
+}
+
+/// 10,000 clients send half a request, or a whole one that waits in the queue, and go. Some reset their calls, some
+/// close their connections. Nothing of theirs is run, and nothing of theirs stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_clients_hang_up_and_nothing_is_run_for_them() {
+    let repository = tempfile::tempdir().unwrap();
+    let folder = repository.path().join("busy/1");
+    fs::create_dir_all(&folder).unwrap();
+    fs::copy(workspace().join("server/tests/models/busy.onnx"), folder.join("model.onnx")).unwrap();
+    let one = "max_batch_size: 0 instance_group { count: 1 kind: KIND_CPU }";
+    fs::write(repository.path().join("busy/config.pbtxt"), one).unwrap();
+    let mut config = config(repository.path().to_str().unwrap());
+    config.slo = "none".parse().unwrap();
+    config.queue_size = 2 * CLIENTS as u32;
+    let server = Server::ready(config).await;
+
+    // Callers who each ask again when they have their answer. They have deadlines, so they come first: as long as
+    // some of them wait, the instance takes no request of the others.
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let busy: Vec<_> = (0..STAYING)
+        .map(|_| {
+            let (address, stopped) = (server.grpc, stopped.clone());
+            tokio::spawn(async move {
+                let mut connection = Connection::open(address).await;
+                let mut answered = 0.0;
+                while !*stopped.borrow() {
+                    let call = connection.call(MODEL_INFER, Some("600S")).await;
+                    call.send(count_to(LONG)).await;
+                    assert_eq!(call.end().await.code(), Code::Ok);
+                    answered += 1.0;
+                }
+                answered
+            })
+        })
+        .collect();
+    server.until(&series("nv_inference_exec_count"), |count| count >= 1.0).await;
+
+    let message = count_to(1);
+    let half = message.slice(..message.len() / 2);
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut connection = Connection::open(server.grpc).await;
+        let mut calls: Vec<Call> = Vec::new();
+        for number in 0..CLIENTS / CONNECTIONS {
+            let call = connection.call(MODEL_INFER, None).await;
+            let whole = number % 2 == 0;
+            assert!(call.send(if whole { message.clone() } else { half.clone() }).await);
+            calls.push(call);
+        }
+        // The whole ones are ended, and wait.
+        let mut waiting = Vec::new();
+        for (number, call) in calls.into_iter().enumerate() {
+            let body = (number % 2 == 1).then_some(call.body);
+            waiting.push((body, call.answer));
+        }
+        connections.push((connection, waiting));
+    }
+    let queued = CLIENTS as f64 / 2.0;
+    server.until(&series("nv_inference_pending_request_count"), |pending| pending >= queued).await;
+    assert!(server.metric("convoy_inflight_bytes").await > 0.0);
+
+    for (number, (connection, calls)) in connections.into_iter().enumerate() {
+        if number % 2 == 0 {
+            calls.into_iter().for_each(|(_, answer)| answer.abort());
+        } else {
+            connection.close();
+        }
+    }
+    // Only the callers who stay hold anything.
+    let staying = (STAYING * count_to(LONG).len()) as f64;
+    server.until("convoy_inflight_bytes", |bytes| bytes <= staying).await;
+    stop.send(true).unwrap();
+    let mut answered = 0.0;
+    for caller in busy {
+        answered += caller.await.unwrap();
+    }
+    // Behind all who have gone.
+    let mut connection = Connection::open(server.grpc).await;
+    let last = connection.call(MODEL_INFER, None).await;
+    last.send(message).await;
+    assert_eq!(last.end().await.code(), Code::Ok);
+    assert_eq!(server.metric(&series("nv_inference_count")).await, answered + 1.0);
+    assert_eq!(server.metric(&series("nv_inference_pending_request_count")).await, 0.0);
+    let canceled = "nv_inference_request_failure{model=\"busy\",reason=\"CANCELED\",version=\"1\"}";
+    assert_eq!(server.metric(canceled).await, queued);
+    server.until("convoy_inflight_bytes", |bytes| bytes == 0.0).await;
+    server.shutdown.drain();
+    server.shutdown.stop();
+    server.ended.await.unwrap().unwrap();
+}

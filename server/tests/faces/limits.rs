@@ -1,0 +1,144 @@
+//! What all requests together may hold (`--max-inflight-bytes`).
+
+use super::calls::{Connection, framed};
+use super::support::{Server, config, photo};
+use bytes::Bytes;
+use convoy_proto::model_serving::PredictionRequest;
+use model_serving::config::ByteSize;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt as _;
+
+const PREDICT: &str = "/model_serving.ModelServing/Predict";
+const IN_FLIGHT: &str = "convoy_inflight_bytes";
+const REFUSED_FOR_MEMORY: &str = "convoy_requests_refused_early_total{reason=\"memory\"}";
+const PIECE: usize = 64 << 10;
+
+async fn server(mebibytes: usize) -> Server {
+    let mut config = config("models");
+    config.max_inflight_bytes = ByteSize::from(mebibytes << 20);
+    config.profile_time = Duration::from_millis(50);
+    Server::ready(config).await
+}
+
+/// A message of this many MiB that holds no image.
+fn upload(mebibytes: usize) -> Bytes {
+    framed(&PredictionRequest { image: vec![0; mebibytes << 20].into(), ..Default::default() })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_that_trickle_large_bodies_stay_within_the_budget_and_all_are_answered() {
+    const CALLERS: usize = 100;
+    const BUDGET: usize = 64;
+    let server = server(BUDGET).await;
+    let message = upload(4);
+    let mut connections = Vec::new();
+    for _ in 0..4 {
+        connections.push(Connection::open(server.grpc).await);
+    }
+    let mut calls = Vec::new();
+    for caller in 0..CALLERS {
+        calls.push(Some(connections[caller % 4].call(PREDICT, None).await));
+    }
+    let (mut refused, mut highest) = (Vec::new(), 0.0_f64);
+    // A piece of each in turn, as callers do that trickle: no one is done before all want more than there is.
+    for start in (0..message.len()).step_by(PIECE) {
+        let piece = message.slice(start..message.len().min(start + PIECE));
+        for call in &mut calls {
+            let wanted = match call {
+                Some(open) => open.send(piece.clone()).await,
+                None => continue,
+            };
+            if !wanted {
+                refused.push(call.take().unwrap().end().await);
+            }
+        }
+        highest = highest.max(server.metric(IN_FLIGHT).await);
+    }
+    assert!(highest <= (BUDGET << 20) as f64, "{highest}");
+    assert!(highest > (BUDGET << 19) as f64, "{highest}: there was no crowd");
+    let mut ended = 0;
+    for call in calls.into_iter().flatten() {
+        match call.end().await {
+            status if status.code() == Code::InvalidArgument => ended += 1,
+            status => refused.push(status),
+        }
+    }
+    assert_eq!(ended + refused.len(), CALLERS);
+    assert!(ended > 0, "some always come to their end");
+    assert!(refused.len() > CALLERS / 2, "{} of 400 MiB fit into 64", refused.len());
+    for status in &refused {
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+        assert!(status.get_details_retry_info().is_some_and(|info| info.retry_delay.is_some()), "{status}");
+    }
+    // Others found no place in the sandbox when their bodies had come.
+    assert!(server.metric(REFUSED_FOR_MEMORY).await > 0.0);
+    server.until(IN_FLIGHT, |bytes| bytes == 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn past_the_budget_calls_are_refused_on_their_headers_and_health_is_answered() {
+    let server = server(16).await;
+    let mut connection = Connection::open(server.grpc).await;
+    let message = upload(4);
+    // Seven eighths are held by calls that do not come to their end.
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let call = connection.call(PREDICT, None).await;
+        assert!(call.send(message.slice(..7 << 19)).await);
+        held.push(call);
+    }
+    server.until(IN_FLIGHT, |bytes| bytes >= (14 << 20) as f64).await;
+
+    let late = connection.call(PREDICT, None).await;
+    let (status, in_headers) = late.answer.await.unwrap().unwrap();
+    assert_eq!((status.code(), in_headers), (Code::ResourceExhausted, true), "{status}");
+    assert!(status.get_details_retry_info().is_some());
+    assert_eq!(server.metric(REFUSED_FOR_MEMORY).await, 1.0);
+    assert!(late.body.is_closed(), "its body is not wanted");
+    let mut health = HealthClient::new(server.channel().await);
+    let about = HealthCheckRequest { service: String::new() };
+    health.check(about).await.unwrap();
+
+    // Over HTTP too: before the body is asked for, and while one is being sent.
+    let mut asking = tokio::net::TcpStream::connect(server.http).await.unwrap();
+    let head = "POST /v2/models/vehicle-detector/infer HTTP/1.1\r\nHost: a\r\nContent-Length: 270000\r\n\
+                Expect: 100-continue\r\n\r\n";
+    asking.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    let read = asking.read(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 429"), "{answer}");
+    assert!(answer.contains("retry-after: 1\r\n") && answer.contains("\"overloaded\""), "{answer}");
+    let url = format!("http://{}/v2/models/vehicle-detector/infer", server.http);
+    let sending = reqwest::Client::new().post(url).body(vec![b' '; 8 << 20]).send().await.unwrap();
+    assert_eq!(sending.status(), 429);
+    let metadata = reqwest::get(format!("http://{}/v2/models/vehicle-detector", server.http)).await.unwrap();
+    assert_eq!(metadata.status(), 200);
+
+    // Callers that hang up give back what they held.
+    held.into_iter().for_each(|call| call.answer.abort());
+    server.until(IN_FLIGHT, |bytes| bytes == 0.0).await;
+    let request = PredictionRequest { image: photo(), ..Default::default() };
+    let answer = server.predict_client().await.predict(request).await.unwrap();
+    assert!(!answer.into_inner().detections.is_empty());
+    server.until(IN_FLIGHT, |bytes| bytes == 0.0).await;
+}
+
+#[tokio::test]
+async fn a_request_that_never_fits_is_not_told_to_come_again() {
+    let server = server(16).await;
+    let mut connection = Connection::open(server.grpc).await;
+    let call = connection.call(PREDICT, None).await;
+    call.send(upload(20)).await;
+    let status = call.end().await;
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    assert!(status.message().contains("16777216 bytes"), "{status}");
+    let url = format!("http://{}/v2/models/vehicle-detector/infer", server.http);
+    let answer = reqwest::Client::new().post(url).body(vec![b' '; 20 << 20]).send().await.unwrap();
+    assert_eq!(answer.status(), 413);
+    assert!(answer.text().await.unwrap().contains("16777216 bytes"));
+}
