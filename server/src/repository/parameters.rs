@@ -12,7 +12,7 @@ use super::version::Task;
 use crate::detection::BoxFormat;
 
 /// Every parameter there is.
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 18] = [
     "task",
     "labels",
     "keep_classes",
@@ -29,7 +29,14 @@ const KNOWN: [&str; 16] = [
     "intra_op_thread_count",
     "device_id",
     "slo_ms",
+    "image_input",
+    "detections_output",
 ];
+/// What [`Parameters::complete`] tells clients in `image_input` and `detections_output`, which say nothing to the
+/// server: a configuration that it wrote may be given back to it.
+const IMAGE_INPUT: &str = "the declared tensor, UINT8 [n,h,w,3], or BYTES [n] or [n,1] of encoded images";
+const DETECTIONS_OUTPUT: &str = "detections: BYTES [n], on request, a JSON array for each row; coordinates from 0 to 1 \
+     of the image for encoded images, else of the tensor";
 /// Those that only a detector has.
 const OF_DETECTION: [&str; 7] = [
     "keep_classes",
@@ -137,6 +144,14 @@ impl Parameters {
             default("scores_output", &self.scores_output);
             default("box_format", &self.box_format.as_str());
         }
+        let mut told = |name: &str, told: bool, text: &str| {
+            parameters.remove(name);
+            if told {
+                parameters.insert(name.to_owned(), ModelParameter { string_value: text.to_owned() });
+            }
+        };
+        told("image_input", is_vision, IMAGE_INPUT);
+        told("detections_output", self.task == Task::Detection, DETECTIONS_OUTPUT);
     }
 }
 
@@ -255,6 +270,9 @@ mod tests {
         parameters.complete(&mut completed, true);
         assert_eq!(completed["task"].string_value, "none");
         assert_eq!(completed["filter"].string_value, "bilinear");
+        assert!(completed["image_input"].string_value.contains("BYTES"));
+        assert!(!completed.contains_key("detections_output"));
+        assert_eq!(Parameters::parse(&completed).unwrap(), parameters, "it takes what it writes");
     }
 
     #[test]

@@ -69,7 +69,11 @@ async fn a_configuration_says_what_a_client_must_prepare() {
     assert_eq!(config.name, "vehicle-detector", "an empty name is the default model");
     assert_eq!(config.input[0].dims, [300, 300, 3]);
     assert_eq!(config.parameters["task"].string_value, "detection");
-    assert!(["fit", "filter"].iter().all(|key| config.parameters.contains_key(*key)));
+    assert!(
+        ["fit", "filter", "image_input", "detections_output"]
+            .iter()
+            .all(|key| config.parameters.contains_key(*key))
+    );
 
     let unknown = ModelConfigRequest { name: "no-such".to_owned(), version: String::new() };
     assert_eq!(client.model_config(unknown).await.unwrap_err().code(), Code::NotFound);
