@@ -23,9 +23,14 @@ impl Call {
         Self { deadline, traceparent, ..Self::default() }
     }
 
-    /// Another request of the same call, not named yet.
-    pub(super) fn another(&self) -> Self {
-        Self { request_id: Arc::default(), ..self.clone() }
+    /// Another request of the same call, not named yet, with a permit of its own: of the call's, `bytes` go over to
+    /// it, which the request holds.
+    pub(super) fn another(&self, permit: Permit, bytes: usize) -> Self {
+        permit.count(bytes);
+        if let Some(shared) = &self.permit {
+            shared.give_back(bytes);
+        }
+        Self { request_id: Arc::default(), permit: Some(permit), ..self.clone() }
     }
 
     /// Counts what the call holds into `permit`.

@@ -45,10 +45,10 @@ pub(super) async fn infer(
     let body = read_body(&headers, body).await.map_err(refused)?;
 
     let caller = Caller { deadline: None, traceparent: traceparent(&headers), permit: Some(&permit) };
-    let ask = read(&state, &model, body, encoding, header_length).await.map_err(refused)?;
+    let ask = read(&state, &model, &permit, body, encoding, header_length).await.map_err(refused)?;
     let id = if inference::check_id(&ask.id).is_ok() { ask.id.clone() } else { String::new() };
     let failed = |error: ServingError| failure::answer(&error, model.name(), &id);
-    if encoding.is_some() || header_length.is_none() {
+    if header_length.is_none() {
         // They were made from the body; binary ones are parts of it.
         caller.grow(ask.inputs.iter().map(|input| input.data.len()).sum()).map_err(failed)?;
     }
@@ -66,6 +66,7 @@ pub(super) async fn infer(
 async fn read(
     state: &ServingState,
     model: &Arc<ModelVersion>,
+    permit: &Permit,
     body: Bytes,
     encoding: Option<Encoding>,
     header_length: Option<usize>,
@@ -75,10 +76,14 @@ async fn read(
         // Binary tensors are not looked at.
         None => header_length.unwrap_or(body.len()),
     };
-    let model = Arc::clone(model);
+    let (model, permit) = (Arc::clone(model), permit.clone());
     let read = move || {
         let body = match encoding {
-            Some(encoding) => encoding.decode(&body, MAX_MESSAGE_BYTES)?,
+            Some(encoding) => {
+                let body = encoding.decode(&body, MAX_MESSAGE_BYTES)?;
+                permit.grow(body.len())?;
+                body
+            }
             None => body,
         };
         match header_length {

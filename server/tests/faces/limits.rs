@@ -3,11 +3,18 @@
 use super::calls::{Connection, framed};
 use super::support::{Server, config, photo};
 use bytes::Bytes;
+use convoy_proto::inference::infer_parameter::ParameterChoice;
+use convoy_proto::inference::{InferParameter, ModelInferRequest};
 use convoy_proto::model_serving::PredictionRequest;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use model_serving::config::ByteSize;
+use std::io::Write as _;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_stream::StreamExt as _;
 use tonic::Code;
+use tonic::codec::CompressionEncoding;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
@@ -141,4 +148,52 @@ async fn a_request_that_never_fits_is_not_told_to_come_again() {
     let answer = reqwest::Client::new().post(url).body(vec![b' '; 20 << 20]).send().await.unwrap();
     assert_eq!(answer.status(), 413);
     assert!(answer.text().await.unwrap().contains("16777216 bytes"));
+}
+
+/// A request of 1 KB that becomes 300 times as much: what it becomes is counted, in both faces.
+#[tokio::test]
+async fn what_compressed_requests_become_is_counted() {
+    const BUDGET: usize = 32;
+    let server = server(BUDGET).await;
+    let spaces = vec![b' '; (BUDGET + 8) << 20];
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(&spaces).unwrap();
+    let url = format!("http://{}/v2/models/vehicle-detector/infer", server.http);
+    let request = reqwest::Client::new().post(url).header("content-encoding", "gzip");
+    let response = request.body(encoder.finish().unwrap()).send().await.unwrap();
+    assert_eq!(response.status(), 413, "it does not fit into all of the memory");
+
+    let padding = InferParameter {
+        parameter_choice: Some(ParameterChoice::StringParam(String::from_utf8(spaces).unwrap())),
+    };
+    let request = ModelInferRequest {
+        parameters: [("padding".to_owned(), padding)].into(),
+        ..ModelInferRequest::default()
+    };
+    let mut client = server.inference_client().await.send_compressed(CompressionEncoding::Gzip);
+    let status = client.model_infer(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    assert!(status.message().contains("bytes of memory"), "{status}");
+    server.until(IN_FLIGHT, |bytes| bytes == 0.0).await;
+}
+
+/// Requests of one stream each give back what they hold.
+#[tokio::test]
+async fn a_stream_gives_back_what_its_answered_requests_held() {
+    let server = server(64).await;
+    let requests = (0..20).map(|_| {
+        let padding =
+            InferParameter { parameter_choice: Some(ParameterChoice::StringParam("x".repeat(8 << 20))) };
+        ModelInferRequest {
+            model_name: "no-such".to_owned(),
+            parameters: [("padding".to_owned(), padding)].into(),
+            ..ModelInferRequest::default()
+        }
+    });
+    let mut client = server.inference_client().await;
+    let answers = client.model_stream_infer(tokio_stream::iter(requests)).await.unwrap().into_inner();
+    let answers: Vec<_> = answers.map(|answer| answer.unwrap().error_message).collect().await;
+    assert_eq!(answers.len(), 20, "160 MiB went through 64");
+    assert!(answers.iter().all(|message| message.contains("`no-such`")), "{answers:?}");
+    server.until(IN_FLIGHT, |bytes| bytes == 0.0).await;
 }

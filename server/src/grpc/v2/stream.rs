@@ -90,8 +90,8 @@ async fn answer_all(
 }
 
 async fn answer(state: &ServingState, call: &Call, request: ModelInferRequest) -> ModelStreamInferResponse {
-    // Each request is named by itself.
-    let call = call.another();
+    // Each request is named by itself, and gives back what it holds when it is answered.
+    let call = call.another(state.in_flight.permit(), request.encoded_len());
     let (model, id) = (request.model_name.clone(), request.id.clone());
     let (error_message, mut response) = match infer(state, &call, request).await {
         Ok(response) => (String::new(), response),
