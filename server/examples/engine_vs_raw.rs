@@ -34,7 +34,8 @@ struct Figures {
 }
 
 fn main() {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let filter = tracing_subscriber::EnvFilter::new("warn,model_serving=info");
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let mut arguments = std::env::args().skip(1);
     let models = arguments.next().unwrap_or_else(|| "models".to_owned());
     let mut number = |default: u32| arguments.next().map_or(default, |text| text.parse().expect("a number"));

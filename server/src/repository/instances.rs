@@ -138,3 +138,78 @@ fn graphics_cards() -> String {
     names.sort();
     names.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::repository::shapes::{ShapeLatencies, candidates};
+    use crate::scheduler::InputSpec;
+    use crate::tensor::{DataType, TensorSpec};
+    use crate::test_models;
+
+    fn signature() -> Arc<Signature> {
+        let spec = |name: &str| TensorSpec { name: name.into(), datatype: DataType::Fp32, dims: vec![3] };
+        let input = InputSpec { tensor: spec("x"), pixels: None };
+        Arc::new(Signature {
+            model: "m".into(),
+            inputs: vec![input],
+            outputs: vec![spec("y")],
+            max_batch_size: 0,
+        })
+    }
+
+    #[test]
+    fn what_is_remembered_is_opened_and_not_measured() {
+        let (folder, signature) = (tempfile::tempdir().unwrap(), signature());
+        let placement =
+            Placement { provider: ExecutionProvider::Cpu, device_ids: vec![0], shapes: candidates(2) };
+        let runtime = OnnxRuntime::load(Some(&test_models::library())).unwrap();
+        let file = folder.path().join("model.onnx");
+        std::fs::copy(test_models::path("unbatched"), &file).unwrap();
+        let sessions = Sessions {
+            runtime: &runtime,
+            file: &file,
+            signature: &signature,
+            placement: &placement,
+            profile_time: Duration::ZERO,
+            cache: Some(folder.path()),
+        };
+        let of = |shape, one| ShapeLatencies { shape, milliseconds: vec![(1, one)] };
+        let known = Measurements(vec![of(placement.shapes[0], 100.0), of(placement.shapes[1], 150.0)]);
+        ProfileCache::new(folder.path()).put(&sessions.key(&sessions.shapes()).unwrap(), &known);
+        let (instances, profiles) = sessions.start().unwrap();
+        assert_eq!((instances.narrow.len(), instances.wide.is_some()), (2, true));
+        assert_eq!(profiles.narrow.expected(1), Duration::from_millis(150));
+        assert_eq!(profiles.wide.unwrap().expected(1), Duration::from_millis(100));
+
+        // Another model under the same name is measured.
+        std::fs::copy(test_models::path("types"), &file).unwrap();
+        let other = sessions.key(&sessions.shapes()).unwrap();
+        assert_eq!(ProfileCache::new(folder.path()).get(&other), None);
+    }
+
+    #[test]
+    fn weights_are_not_held_often_unless_that_is_asked_for() {
+        let (folder, signature) = (tempfile::tempdir().unwrap(), signature());
+        let runtime = OnnxRuntime::load(Some(&test_models::library())).unwrap();
+        let file = folder.path().join("model.onnx");
+        // Sparse: a file that only looks as large.
+        std::fs::File::create(&file).unwrap().set_len(MAX_MEASURED_WEIGHTS / 4).unwrap();
+        let shapes = |shapes: Vec<InstanceShape>| {
+            let placement = Placement { provider: ExecutionProvider::Cpu, device_ids: vec![0], shapes };
+            let sessions = Sessions {
+                runtime: &runtime,
+                file: &file,
+                signature: &signature,
+                placement: &placement,
+                profile_time: Duration::ZERO,
+                cache: None,
+            };
+            sessions.shapes().iter().map(|shape| shape.instances).collect::<Vec<_>>()
+        };
+        assert_eq!(shapes(candidates(8)), [1, 4, 2]);
+        assert_eq!(shapes(vec![InstanceShape { instances: 8, threads: 1 }]), [8]);
+    }
+}

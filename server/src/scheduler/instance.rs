@@ -108,14 +108,18 @@ impl ModelInstance {
                 answer(&self.shared, jobs, taken_at, completed);
                 true
             }
-            Err(failure) => {
-                let sound = run.recover(jobs, failure);
-                match &mut wide {
-                    Some(wide) if !sound => wide.broken_since = Some(Instant::now()),
-                    _ => {}
+            Err(failure) => match (run.recover(jobs, failure), wide) {
+                (Ok(()), _) => true,
+                (Err(stranded), Some(mut broken)) => {
+                    broken.broken_since = Some(Instant::now());
+                    drop(broken);
+                    let mut run = BatchRun { shared: &self.shared, engine: &mut self.engine, lane };
+                    run.run_again(stranded)
+                        .or_else(|stranded| answer_stranded(&self.shared, stranded))
+                        .is_ok()
                 }
-                sound || wide.is_some()
-            }
+                (Err(stranded), None) => answer_stranded(&self.shared, stranded).is_ok(),
+            },
         }
     }
 
@@ -208,26 +212,39 @@ impl BatchRun<'_> {
     }
 
     /// Answers the requests of a batch that failed: halves of it are run again until a bad request is alone, unless
-    /// it is the backend that is broken. Gives whether the backend can go on.
-    fn recover(&mut self, jobs: Vec<QueuedRequest>, failure: Failure) -> bool {
+    /// it is the backend that is broken.
+    ///
+    /// # Errors
+    /// With the requests that were not run, when the backend is broken and cannot be made anew.
+    fn recover(&mut self, jobs: Vec<QueuedRequest>, failure: Failure) -> Result<(), Stranded> {
         let error = match failure {
             Failure::Backend(error) => error,
-            Failure::Panic(message) => return self.answer_panicked(jobs, &message),
+            Failure::Panic(message) => {
+                return if self.answer_panicked(jobs, &message) { Ok(()) } else { Err(Vec::new()) };
+            }
         };
-        // Parts to be run, the next one last.
-        let mut parts = Vec::new();
         match self.engine.check() {
-            Ok(Condition::Sound) => self.divide(jobs, &error, &mut parts),
+            Ok(Condition::Sound) => {
+                let mut parts = Vec::new();
+                self.divide(jobs, &error, &mut parts);
+                self.run_again(parts)
+            }
             Ok(Condition::Rebuilt) => {
                 self.shared.log_failure("An instance was broken and has been rebuilt", &error.to_string());
-                parts.push(jobs);
+                self.run_again(vec![jobs])
             }
             Err(detail) => {
                 self.shared.log_failure(NOT_REBUILT, &detail);
-                self.answer_stranded(jobs);
-                return false;
+                Err(vec![jobs])
             }
         }
+    }
+
+    /// Runs parts of a failed batch, the last one first.
+    ///
+    /// # Errors
+    /// As [`BatchRun::recover`].
+    fn run_again(&mut self, mut parts: Vec<Vec<QueuedRequest>>) -> Result<(), Stranded> {
         while let Some(part) = parts.pop() {
             let jobs = self.still_wanted(part);
             let Some(rows) = jobs.iter().map(|job| job.request.rows).reduce(|a, b| a + b) else { continue };
@@ -237,13 +254,12 @@ impl BatchRun<'_> {
                 Err(Failure::Backend(error)) => self.divide(jobs, &error, &mut parts),
                 Err(Failure::Panic(message)) => {
                     if !self.answer_panicked(jobs, &message) {
-                        parts.into_iter().for_each(|part| self.answer_stranded(part));
-                        return false;
+                        return Err(parts);
                     }
                 }
             }
         }
-        true
+        Ok(())
     }
 
     /// Halves what failed, to be run again; a request that failed alone is answered.
@@ -299,12 +315,17 @@ impl BatchRun<'_> {
         }
         made_anew(self.shared, self.engine)
     }
+}
 
-    fn answer_stranded(&self, jobs: Vec<QueuedRequest>) {
-        for job in jobs {
-            self.shared.reply(job, Err(self.shared.being_rebuilt()));
-        }
+/// Parts of a batch that nothing can run now.
+type Stranded = Vec<Vec<QueuedRequest>>;
+
+/// Tells callers not to wait for a new backend. Always an error, as nothing was run.
+fn answer_stranded(shared: &Shared, stranded: Stranded) -> Result<(), ()> {
+    for job in stranded.into_iter().flatten() {
+        shared.reply(job, Err(shared.being_rebuilt()));
     }
+    Err(())
 }
 
 /// Makes a new backend; requests go on being queued meanwhile. Gives whether there is one.

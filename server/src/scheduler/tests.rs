@@ -39,7 +39,18 @@ impl ServingObserver for Recorder {
     fn pending_requests(&self, _: ModelLabels<'_>, _: usize) {}
 }
 
-/// A scheduler over simulated instances of a model that takes and gives one byte a row.
+/// A model that takes and gives one byte a row.
+fn signature() -> Arc<Signature> {
+    let spec = TensorSpec { name: "x".into(), datatype: DataType::Uint8, dims: vec![1] };
+    Arc::new(Signature {
+        model: "m".into(),
+        inputs: vec![InputSpec { tensor: spec.clone(), pixels: None }],
+        outputs: vec![spec],
+        max_batch_size: 8,
+    })
+}
+
+/// A scheduler over simulated instances of that model.
 struct Bench {
     scheduler: Arc<Scheduler>,
     recorder: Arc<Recorder>,
@@ -51,16 +62,9 @@ fn bench_with(
     backend: &SimulatedBackend,
     factory: Arc<dyn BackendFactory>,
 ) -> Bench {
-    let spec = TensorSpec { name: "x".into(), datatype: DataType::Uint8, dims: vec![1] };
-    let signature = Arc::new(Signature {
-        model: "m".into(),
-        inputs: vec![InputSpec { tensor: spec.clone(), pixels: None }],
-        outputs: vec![spec],
-        max_batch_size: 8,
-    });
     let recorder = Arc::new(Recorder::default());
     let options = SchedulerOptions {
-        signature,
+        signature: signature(),
         version: "7".to_owned(),
         limits: PolicyLimits {
             default_queue_policy: QueuePolicy { max_queue_size: Some(queue_size), timeout: None },
@@ -251,3 +255,4 @@ async fn a_request_that_does_not_fit_is_counted_and_not_queued() {
 
 mod failures;
 mod hang_ups;
+mod lanes;

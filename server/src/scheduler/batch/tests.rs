@@ -59,6 +59,36 @@ fn pixels_are_converted_on_their_way_into_the_batch_and_own_values_are_not() {
 }
 
 #[test]
+fn a_request_alone_is_run_where_its_bytes_lie_if_they_lie_well() {
+    let mut own = request(&["b"], 0, &[0, 1]);
+    own.inputs[1].encoding = Encoding::Declared;
+    // An owner with the alignment of a float, and views of it that begin at one and beside one.
+    let bytes = Bytes::from_owner(Floats(vec![0.5; 7]));
+    for (start, in_place) in [(0, true), (4, true), (1, false)] {
+        own.inputs[1].data = bytes.slice(start..start + 24);
+        let mut buffer = BatchBuffer::new(signature());
+        let batch = buffer.write(&[&own]);
+        let [text, images] = &batch.inputs[..] else { panic!("the model has two inputs") };
+        assert_eq!(text.data.as_ptr(), own.inputs[0].data.as_ptr());
+        assert_eq!(images.data.as_ptr() == own.inputs[1].data.as_ptr(), in_place);
+        assert_eq!(images.data, &own.inputs[1].data[..]);
+        assert!(bytemuck::try_cast_slice::<u8, f32>(images.data).is_ok());
+    }
+    let mut buffer = BatchBuffer::new(signature());
+    let copied = buffer.write(&[&own, &own]).inputs[0].data.as_ptr();
+    assert_ne!(copied, own.inputs[0].data.as_ptr());
+}
+
+/// Bytes of floats.
+struct Floats(Vec<f32>);
+
+impl AsRef<[u8]> for Floats {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+#[test]
 fn outputs_are_views_of_one_buffer() {
     let requests = [request(&["a", "bc"], 0, &[1]), request(&["d"], 50, &[1])];
     let requests: Vec<&PreparedRequest> = requests.iter().collect();
