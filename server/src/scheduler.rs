@@ -234,9 +234,8 @@ impl Scheduler {
         let has_own_deadline = own.is_some();
         let job = QueuedRequest { request, reply, enqueued_at, deadline, has_own_deadline, priority, span };
         let submitted = state.policy.submit(now, job);
-        let pending = state.policy.len();
+        shared.note_pending(&state);
         shared.wake_for(state);
-        shared.observer.pending_requests(shared.labels(), pending);
         match submitted {
             Ok(()) => Ok(answer),
             Err(Refused { reason, .. }) => {

@@ -68,13 +68,8 @@ impl Shared {
             let dispatch = state.policy.dispatch(self.now());
             if dispatch.batch.is_some() || !dispatch.dropped.is_empty() {
                 state.wide_running |= dispatch.batch.as_ref().is_some_and(|batch| batch.lane == Lane::Wide);
-                let pending = state.policy.len();
-                let more = state.claim_idle();
-                drop(state);
-                if more {
-                    self.wake.notify_one();
-                }
-                self.observer.pending_requests(self.labels(), pending);
+                self.note_pending(&state);
+                self.wake_for(state);
                 return Some(dispatch);
             }
             let later = state.wide_running && !state.policy.is_empty();
@@ -109,7 +104,12 @@ impl Shared {
         state
     }
 
-    /// Wakes an instance if one can take what was queued.
+    /// Tells how many requests wait: under the lock, or an older number could come last and stay.
+    pub(crate) fn note_pending(&self, state: &State) {
+        self.observer.pending_requests(self.labels(), state.policy.len());
+    }
+
+    /// Wakes an instance if one can take what is queued.
     pub(crate) fn wake_for(&self, mut state: MutexGuard<'_, State>) {
         let wake = state.claim_idle();
         drop(state);
@@ -179,6 +179,7 @@ impl Shared {
         let mut state = lock(&self.state);
         state.broken += 1;
         let stranded = if state.broken == self.instances { state.policy.take_all() } else { Vec::new() };
+        self.note_pending(&state);
         drop(state);
         for job in stranded {
             self.reply(job, Err(self.being_rebuilt()));
