@@ -11,4 +11,5 @@ mod limits;
 mod metadata;
 mod predict;
 mod rest_infer;
+mod rest_types;
 mod support;
