@@ -40,8 +40,11 @@ use tonic_reflection::server::Builder as Reflection;
 /// The largest message, in bytes, in either direction.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
-/// What a client may send on one stream before it must wait for us to read: a few 300×300 tensors.
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// What a client may send on one stream before it must wait for us to read. A call that is refused on its headers has
+/// sent as much when it learns of it, and every wait costs a call that is taken. Measured with calls of 270 KB over
+/// loopback, CPU time of both sides: taken 0.25 ms at 1 MiB, 0.28 at 128 KiB, 0.35–0.49 at 64 KiB; refused 0.25, 0.09–0.15
+/// and 0.06–0.12. A window that adapts does as well until a connection has had calls of both kinds.
+const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
 /// The same for all streams of a connection, so that one large upload does not hold up the others.
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// Calls open at once on one connection; more wait at the client.

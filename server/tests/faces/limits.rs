@@ -106,6 +106,17 @@ async fn past_the_budget_calls_are_refused_on_their_headers_and_health_is_answer
     assert!(status.get_details_retry_info().is_some());
     assert_eq!(server.metric(REFUSED_FOR_MEMORY).await, 1.0);
     assert!(late.body.is_closed(), "its body is not wanted");
+    // Callers who send their bodies at once are in the middle of it then. However many they are, their connection
+    // stays: what comes late for a call that has ended is no offence.
+    let mut eager = Vec::new();
+    for _ in 0..1_500 {
+        let call = connection.call(PREDICT, None).await;
+        let _ = call.body.try_send(Ok(http_body::Frame::data(message.slice(..60 << 10))));
+        eager.push(call.answer);
+    }
+    for answer in eager {
+        assert_eq!(answer.await.unwrap().unwrap().0.code(), Code::ResourceExhausted);
+    }
     let mut health = HealthClient::new(server.channel().await);
     let about = HealthCheckRequest { service: String::new() };
     health.check(about).await.unwrap();
@@ -195,5 +206,60 @@ async fn a_stream_gives_back_what_its_answered_requests_held() {
     let answers: Vec<_> = answers.map(|answer| answer.unwrap().error_message).collect().await;
     assert_eq!(answers.len(), 20, "160 MiB went through 64");
     assert!(answers.iter().all(|message| message.contains("`no-such`")), "{answers:?}");
+    server.until(IN_FLIGHT, |bytes| bytes == 0.0).await;
+}
+
+/// Resident memory of this process, which is server and callers, in bytes.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse::<usize>().unwrap() << 10
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "sends gigabytes: run it alone, with --ignored"]
+#[allow(clippy::print_stdout, reason = "who runs it by hand wants to see it")]
+async fn five_hundred_callers_of_60_mib_leave_memory_under_the_budget_and_what_it_was() {
+    const CALLERS: usize = 500;
+    const MIB: usize = 1 << 20;
+    let server = server(1024).await;
+    let message = upload(60);
+    let mut connections = Vec::new();
+    for _ in 0..10 {
+        connections.push(Connection::open(server.grpc).await);
+    }
+    let mut calls = Vec::new();
+    for caller in 0..CALLERS {
+        calls.push(Some(connections[caller % 10].call(PREDICT, None).await));
+    }
+    let before = resident();
+    let (mut refused, mut highest) = (0, 0);
+    for start in (0..message.len()).step_by(MIB / 4) {
+        let piece = message.slice(start..message.len().min(start + MIB / 4));
+        for call in &mut calls {
+            let wanted = match call {
+                Some(open) => open.send(piece.clone()).await,
+                None => continue,
+            };
+            if !wanted {
+                assert_eq!(call.take().unwrap().end().await.code(), Code::ResourceExhausted);
+                refused += 1;
+            }
+        }
+        highest = highest.max(resident());
+    }
+    let mut ended = 0;
+    for call in calls.into_iter().flatten() {
+        match call.end().await.code() {
+            Code::InvalidArgument => ended += 1,
+            code => assert_eq!(code, Code::ResourceExhausted),
+        }
+    }
+    let grown = (highest - before) / MIB;
+    println!(
+        "{ended} ended and {refused} were refused on the way; resident memory grew by {grown} MiB at most"
+    );
+    assert!(ended > 0 && refused > 0);
+    assert!(grown < 1024, "{grown} MiB");
     server.until(IN_FLIGHT, |bytes| bytes == 0.0).await;
 }
