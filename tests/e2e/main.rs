@@ -20,6 +20,7 @@ mod rest;
 
 mod bad_input;
 mod bad_input_grpc;
+mod bench_command;
 mod configuration;
 mod detect_command;
 mod detections;

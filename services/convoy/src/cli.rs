@@ -1,5 +1,6 @@
 //! The command line: subcommands, and how arguments and environment become settings or one clear sentence.
 
+use crate::bench::{BenchArgs, OWN_ADDRESSES};
 use crate::detect::DetectArgs;
 use crate::exit::{EXIT_CODES, Failure};
 use crate::health::HealthArgs;
@@ -41,6 +42,9 @@ pub enum Command {
     /// Ask whether a service is ready, for containers and scripts: exit code 0 when it is, else 1.
     #[command(after_help = EXIT_CODES)]
     Health(HealthArgs),
+    /// Measure model-serving beside ONNX Runtime without a server, in turn on this machine.
+    #[command(after_help = EXIT_CODES)]
+    Bench(Box<BenchArgs>),
 }
 
 impl Cli {
@@ -84,6 +88,11 @@ pub fn command() -> clap::Command {
         DERIVED
             .iter()
             .fold(up, |up, (name, _)| up.mut_arg(name, |arg| arg.hide(true).env(Resettable::<OsStr>::Reset)))
+    });
+    command = command.mut_subcommand("bench", |bench| {
+        OWN_ADDRESSES.iter().fold(bench, |bench, name| {
+            bench.mut_arg(name, |arg| arg.hide(true).env(Resettable::<OsStr>::Reset))
+        })
     });
     // Only a built command can say how its flags are written.
     command.build();

@@ -10,9 +10,11 @@
 //! | [`signals`] | SIGTERM and SIGINT |
 //! | [`ready_file`] | `--ready-file` |
 //! | [`detect`] | `convoy detect` |
+//! | [`bench`] | `convoy bench` |
 //! | [`health`] | `convoy health` |
 //! | [`exit`] | exit codes |
 
+pub mod bench;
 pub mod cli;
 pub mod detect;
 pub mod exit;
@@ -42,6 +44,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure>
         Command::ResultsService(args) => supervise::run(*args),
         Command::Detect(args) => block_on(detect::run(args)),
         Command::Health(args) => block_on(health::run(args)),
+        Command::Bench(args) => block_on(bench::run(*args)),
     }
 }
 

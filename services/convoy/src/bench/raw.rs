@@ -1,0 +1,163 @@
+//! What there is to reach: the same model on ONNX Runtime itself, no server, no network, no queue.
+
+use super::statistics::Latency;
+use model_serving::backend::onnx::{OnnxRuntime, SessionOptions};
+use model_serving::backend::{Backend as _, Batch, BatchInput, ExecutionProvider, RawSession};
+use model_serving::tensor::{DataType, Shape};
+use serde::Serialize;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// So many sessions at work at once, each with so many threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct SessionShape {
+    pub(super) sessions: usize,
+    pub(super) threads: usize,
+}
+
+impl SessionShape {
+    /// The shapes that are worth measuring on so many cores: all cores on one call, and one call on each core; and
+    /// on four and more, calls of two cores each.
+    pub(super) fn on(cores: usize) -> Vec<Self> {
+        let mut shapes = vec![Self { sessions: 1, threads: cores }];
+        for threads in [2, 1] {
+            let shape = Self { sessions: cores / threads, threads };
+            if shape.sessions > 1 {
+                shapes.push(shape);
+            }
+        }
+        shapes
+    }
+}
+
+impl fmt::Display for SessionShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.sessions, self.threads)
+    }
+}
+
+/// The one input of a model, filled.
+#[derive(Clone, Debug)]
+pub(super) struct Input {
+    pub(super) name: String,
+    pub(super) datatype: DataType,
+    pub(super) shape: Shape,
+    /// Sent in turn; aligned as the allocator aligns what is large.
+    pub(super) rows: Vec<Vec<u8>>,
+}
+
+/// What a run of raw sessions gave.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct RawSeen {
+    pub(super) images_per_s: f64,
+    pub(super) latency: Latency,
+}
+
+/// Open sessions of every shape.
+pub(super) struct RawSessions {
+    shapes: Vec<(SessionShape, Vec<RawSession>)>,
+    input: Input,
+}
+
+impl RawSessions {
+    /// Opens `model`. Blocking.
+    ///
+    /// # Errors
+    /// A sentence: why the library or the model cannot be used.
+    pub(super) fn open(
+        library: Option<&Path>,
+        model: &Path,
+        shapes: &[SessionShape],
+        input: Input,
+    ) -> Result<Self, String> {
+        let runtime = OnnxRuntime::load(library).map_err(|error| error.to_string())?;
+        let session = |threads| {
+            let options =
+                SessionOptions { provider: ExecutionProvider::Cpu, device_id: 0, intra_op_threads: threads };
+            runtime.open(model, &options)
+        };
+        let opened: Result<_, _> = shapes
+            .iter()
+            .map(|shape| {
+                let sessions =
+                    (0..shape.sessions).map(|_| session(shape.threads)).collect::<Result<_, _>>()?;
+                Ok((*shape, sessions))
+            })
+            .collect();
+        let opened = opened.map_err(|error: model_serving::backend::BackendError| {
+            format!("The model {} cannot be opened: {error}.", PathBuf::from(model).display())
+        });
+        Ok(Self { shapes: opened?, input })
+    }
+
+    /// Runs all sessions of the shape number `at` at once for `duration`, after a tenth of it that is not counted.
+    /// Blocking.
+    ///
+    /// # Errors
+    /// A sentence: why the model fails.
+    pub(super) fn run(&mut self, at: usize, duration: Duration) -> Result<(SessionShape, RawSeen), String> {
+        let (shape, sessions) = &mut self.shapes[at];
+        let input = &self.input;
+        let counted_from = Instant::now() + duration / 10;
+        let until = counted_from + duration;
+        let latencies = thread::scope(|scope| {
+            let running: Vec<_> = sessions
+                .iter_mut()
+                .map(|session| scope.spawn(move || run_one(session, input, counted_from, until)))
+                .collect();
+            let ended = running
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|_| Err("A raw session panicked.".to_owned())));
+            ended.collect::<Result<Vec<_>, String>>()
+        })?;
+        let latencies = latencies.concat();
+        let images_per_s = latencies.len() as f64 / duration.as_secs_f64();
+        Ok((*shape, RawSeen { images_per_s, latency: Latency::of(latencies) }))
+    }
+}
+
+fn run_one(
+    session: &mut RawSession,
+    input: &Input,
+    counted_from: Instant,
+    until: Instant,
+) -> Result<Vec<Duration>, String> {
+    let mut latencies = Vec::new();
+    for row in input.rows.iter().cycle() {
+        let started = Instant::now();
+        if started >= until {
+            break;
+        }
+        let batch = Batch {
+            rows: 1,
+            inputs: vec![BatchInput {
+                name: &input.name,
+                datatype: input.datatype,
+                shape: input.shape.clone(),
+                data: row,
+            }],
+        };
+        let outputs = session.infer(&batch).map_err(|error| format!("The model fails: {error}."))?;
+        let ended = Instant::now();
+        drop(outputs);
+        if ended >= counted_from && ended < until {
+            latencies.push(ended - started);
+        }
+    }
+    Ok(latencies)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_use_all_cores_and_none_twice() {
+        let shapes = |cores| SessionShape::on(cores).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(shapes(1), ["1x1"]);
+        assert_eq!(shapes(2), ["1x2", "2x1"]);
+        assert_eq!(shapes(4), ["1x4", "2x2", "4x1"]);
+    }
+}
