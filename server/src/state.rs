@@ -11,6 +11,10 @@ use service_kit::{Readiness, Shutdown};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+/// The part of `--max-inflight-bytes` that is left to what is not counted (one over this): what connections buffer
+/// before it is a body, and what the allocator loses. 500 callers who trickle large bodies need a thirtieth.
+const UNCOUNTED: usize = 16;
+
 /// Shared by all handlers. The ports answer before the repository is open, so it comes later.
 pub(crate) struct ServingState {
     models: OnceLock<Arc<ModelRepository>>,
@@ -36,7 +40,7 @@ impl ServingState {
         readiness: Readiness,
         shutdown: Shutdown,
     ) -> Result<Self, prometheus::Error> {
-        let in_flight = InFlight::new(max_inflight_bytes);
+        let in_flight = InFlight::new(max_inflight_bytes - max_inflight_bytes / UNCOUNTED);
         metrics.register(limits::collector(in_flight.clone())?)?;
         let early_refusals = EarlyRefusals::new()?;
         metrics.register(early_refusals.collector())?;
