@@ -1,4 +1,4 @@
-//! Callers that hang up.
+//! Callers that hang up, and callers that come too many.
 
 use super::calls::{Call, Connection, framed};
 use super::support::{Server, config, workspace};
@@ -6,7 +6,10 @@ use bytes::Bytes;
 use convoy_proto::inference::ModelInferRequest;
 use convoy_proto::inference::model_infer_request::InferInputTensor;
 use std::fs;
+use std::time::Duration;
+use tempfile::TempDir;
 use tonic::Code;
+use tonic_types::StatusExt as _;
 
 const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 const CLIENTS: usize = 10_000;
@@ -35,10 +38,8 @@ fn series(name: &str) -> String {
     format!("{name}{{model=\"busy\",version=\"1\"}}")
 }
 
-/// 10,000 clients send half a request, or a whole one that waits in the queue, and go. Some reset their calls, some
-/// close their connections. Nothing of theirs is run, and nothing of theirs stays.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_clients_hang_up_and_nothing_is_run_for_them() {
+/// A server of one instance of the model that counts, and its repository.
+async fn busy_server(queue_size: u32) -> (Server, TempDir) {
     let repository = tempfile::tempdir().unwrap();
     let folder = repository.path().join("busy/1");
     fs::create_dir_all(&folder).unwrap();
@@ -47,8 +48,53 @@ async fn ten_thousand_clients_hang_up_and_nothing_is_run_for_them() {
     fs::write(repository.path().join("busy/config.pbtxt"), one).unwrap();
     let mut config = config(repository.path().to_str().unwrap());
     config.slo = "none".parse().unwrap();
-    config.queue_size = 2 * CLIENTS as u32;
-    let server = Server::ready(config).await;
+    config.queue_size = queue_size;
+    (Server::ready(config).await, repository)
+}
+
+/// While the queue is full, calls are refused before they have sent anything but their headers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_refuses_calls_on_their_headers() {
+    let (server, _repository) = busy_server(1).await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let busy: Vec<_> = (0..STAYING)
+        .map(|_| {
+            let (address, stopped) = (server.grpc, stopped.clone());
+            tokio::spawn(async move {
+                let mut connection = Connection::open(address).await;
+                while !*stopped.borrow() {
+                    let call = connection.call(MODEL_INFER, None).await;
+                    call.send(count_to(LONG)).await;
+                    let code = call.end().await.code();
+                    assert!(matches!(code, Code::Ok | Code::ResourceExhausted), "{code}");
+                }
+            })
+        })
+        .collect();
+    let mut connection = Connection::open(server.grpc).await;
+    let status = loop {
+        let mut call = connection.call(MODEL_INFER, None).await;
+        // One that is taken waits for its message, and gets none.
+        let patience = Duration::from_millis(100);
+        match tokio::time::timeout(patience, &mut call.answer).await {
+            Ok(answer) => break answer.unwrap().unwrap(),
+            Err(_) => call.answer.abort(),
+        }
+    };
+    assert_eq!((status.0.code(), status.1), (Code::ResourceExhausted, true), "{}", status.0);
+    assert!(status.0.get_details_retry_info().is_some_and(|info| info.retry_delay.is_some()));
+    assert!(server.metric("convoy_requests_refused_early_total{reason=\"backlog\"}").await >= 1.0);
+    stop.send(true).unwrap();
+    for caller in busy {
+        caller.await.unwrap();
+    }
+}
+
+/// 10,000 clients send half a request, or a whole one that waits in the queue, and go. Some reset their calls, some
+/// close their connections. Nothing of theirs is run, and nothing of theirs stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_clients_hang_up_and_nothing_is_run_for_them() {
+    let (server, _repository) = busy_server(2 * CLIENTS as u32).await;
 
     // Callers who each ask again when they have their answer. They have deadlines, so they come first: as long as
     // some of them wait, the instance takes no request of the others.
