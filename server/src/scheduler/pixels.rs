@@ -67,73 +67,76 @@ impl PixelConversion {
     pub fn write(&self, pixels: &[u8], image_pixels: usize, out: &mut [u8]) {
         match (&self.values, self.layout) {
             (Values::Uint8, Layout::Nhwc) => out.copy_from_slice(pixels),
-            (Values::Uint8, Layout::Nchw) => planar(pixels, image_pixels, out, |_, value| value),
+            (Values::Uint8, Layout::Nchw) => planar(pixels, image_pixels, out, [|value| value; 3]),
             (Values::Fp32 { mean, scale }, layout) => {
-                let out = bytemuck::cast_slice_mut(out);
-                let convert = |channel: usize, value: u8| (f32::from(value) - mean[channel]) * scale[channel];
-                match layout {
-                    Layout::Nchw => planar(pixels, image_pixels, out, convert),
-                    Layout::Nhwc => interleaved(pixels, out, convert),
-                }
+                let convert = std::array::from_fn(|channel| {
+                    let (mean, scale) = (mean[channel], scale[channel]);
+                    move |value: u8| (f32::from(value) - mean) * scale
+                });
+                write_as(layout, pixels, image_pixels, bytemuck::cast_slice_mut(out), convert);
             }
             (Values::Fp16(table), layout) => {
-                let out = bytemuck::cast_slice_mut(out);
-                let convert = |channel: usize, value: u8| table[channel][usize::from(value)];
-                match layout {
-                    Layout::Nchw => planar(pixels, image_pixels, out, convert),
-                    Layout::Nhwc => interleaved(pixels, out, convert),
-                }
+                let convert = table.each_ref().map(|values| move |value: u8| values[usize::from(value)]);
+                write_as(layout, pixels, image_pixels, bytemuck::cast_slice_mut(out), convert);
             }
         }
     }
 }
 
-/// Takes interleaved images apart into planes, with the widest vectors that the processor has: with those that every
-/// processor of its kind has, it takes four times as long.
-fn planar<T>(pixels: &[u8], image_pixels: usize, out: &mut [T], convert: impl Fn(usize, u8) -> T) {
+fn write_as<T, C: Fn(u8) -> T + Copy>(
+    layout: Layout,
+    pixels: &[u8],
+    image_pixels: usize,
+    out: &mut [T],
+    convert: [C; 3],
+) {
+    match layout {
+        Layout::Nchw => planar(pixels, image_pixels, out, convert),
+        Layout::Nhwc => dispatch!(Level::new(), _ => convert_in_order(pixels, out, convert)),
+    }
+}
+
+/// Takes interleaved images apart into planes.
+///
+/// This and [`convert_in_order`] are compiled for the widest vectors that the processor has: with those that every
+/// processor of its kind has, they take six times as long (an image of 300x300 to f32 in planes: 18 µs against 107).
+fn planar<T, C: Fn(u8) -> T + Copy>(pixels: &[u8], image_pixels: usize, out: &mut [T], convert: [C; 3]) {
     let level = Level::new();
     let images = pixels.chunks_exact(3 * image_pixels);
     for (image, planes) in images.zip(out.chunks_exact_mut(3 * image_pixels)) {
-        let (red, rest) = planes.split_at_mut(image_pixels);
-        let (green, blue) = rest.split_at_mut(image_pixels);
-        dispatch!(level, _ => take_apart(image, red, green, blue, &convert));
+        dispatch!(level, _ => take_apart(image, planes, convert));
     }
 }
 
-// Inlined, so that it is compiled for the processor that was found.
+// Inlined, so that it is compiled for the processor that was found; the conversions are values, not references, so that
+// what they hold stays in registers.
 #[inline(always)]
-fn take_apart<T>(
-    image: &[u8],
-    red: &mut [T],
-    green: &mut [T],
-    blue: &mut [T],
-    convert: &impl Fn(usize, u8) -> T,
-) {
-    let planes = red.iter_mut().zip(green).zip(blue);
-    for (pixel, ((red, green), blue)) in image.as_chunks::<3>().0.iter().zip(planes) {
-        *red = convert(0, pixel[0]);
-        *green = convert(1, pixel[1]);
-        *blue = convert(2, pixel[2]);
+fn take_apart<T, C: Fn(u8) -> T + Copy>(image: &[u8], planes: &mut [T], [red, green, blue]: [C; 3]) {
+    let (reds, rest) = planes.split_at_mut(planes.len() / 3);
+    let (greens, blues) = rest.split_at_mut(rest.len() / 2);
+    let planes = reds.iter_mut().zip(greens).zip(blues);
+    for (&[r, g, b], ((to_red, to_green), to_blue)) in image.as_chunks::<3>().0.iter().zip(planes) {
+        *to_red = red(r);
+        *to_green = green(g);
+        *to_blue = blue(b);
     }
 }
 
-/// Converts interleaved images as they are, as [`planar`] does.
-fn interleaved<T>(pixels: &[u8], out: &mut [T], convert: impl Fn(usize, u8) -> T) {
-    dispatch!(Level::new(), _ => convert_in_order(pixels, out, &convert));
-}
-
+/// Converts interleaved images as they are.
 #[inline(always)]
-fn convert_in_order<T>(pixels: &[u8], out: &mut [T], convert: &impl Fn(usize, u8) -> T) {
-    // Four pixels fill whole vectors.
-    let (groups, rest) = pixels.as_chunks::<12>();
-    let (out_groups, out_rest) = out.as_chunks_mut::<12>();
+fn convert_in_order<T, C: Fn(u8) -> T + Copy>(pixels: &[u8], out: &mut [T], convert: [C; 3]) {
+    // Sixteen pixels fill whole vectors.
+    const GROUP: usize = 48;
+    let by_position: [C; GROUP] = std::array::from_fn(|at| convert[at % 3]);
+    let (groups, rest) = pixels.as_chunks::<GROUP>();
+    let (out_groups, out_rest) = out.as_chunks_mut::<GROUP>();
     for (group, out) in groups.iter().zip(out_groups) {
-        for (at, out) in out.iter_mut().enumerate() {
-            *out = convert(at % 3, group[at]);
+        for ((value, out), convert) in group.iter().zip(out).zip(&by_position) {
+            *out = convert(*value);
         }
     }
-    for (at, (value, out)) in rest.iter().zip(out_rest).enumerate() {
-        *out = convert(at % 3, *value);
+    for ((value, out), convert) in rest.iter().zip(out_rest).zip(&by_position) {
+        *out = convert(*value);
     }
 }
 
