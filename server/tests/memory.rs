@@ -63,12 +63,22 @@ async fn measures() {
         return;
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // Always the same sessions: which are chosen by measuring depends on what else the machine does.
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (root.join("models").join(MODEL), folder.path().join(MODEL));
+    std::fs::create_dir_all(to.join("1")).unwrap();
+    for file in ["1/model.onnx", "labels.txt"] {
+        std::fs::copy(from.join(file), to.join(file)).unwrap();
+    }
+    let text = std::fs::read_to_string(from.join("config.pbtxt")).unwrap();
+    let group = "instance_group [ { count: 2 kind: KIND_CPU } ]";
+    std::fs::write(to.join("config.pbtxt"), format!("{text}\n{group}\n")).unwrap();
     let config = RepositoryConfig {
         control_mode: ModelControlMode::Explicit,
         onnxruntime_lib: Some(root.join(".convoy/onnxruntime/libonnxruntime.so")),
         profile_time: Duration::from_millis(1),
         slo: None,
-        ..RepositoryConfig::new(root.join("models"))
+        ..RepositoryConfig::new(folder.path())
     };
     let repository = ModelRepository::open(&config, Arc::new(NoObserver)).unwrap();
     let mut lines = vec![format!("{LINE}{:.1}", resident_mib())];
@@ -98,10 +108,11 @@ async fn serve(repository: &ModelRepository) {
 
 #[test]
 fn unloading_returns_memory() {
-    // As everybody runs it: a session that stayed would cost over 100 MiB in each round.
+    // As everybody runs it: sessions that stayed would cost over 100 MiB in each round, while what the allocator keeps
+    // of each thread's memory is used again sooner or later.
     let Measured { rounds, .. } = measure(&[]);
     let (first, last) = (rounds[0], rounds[ROUNDS - 1]);
-    assert!(last.0 < first.0 + 100.0, "what is loaded grows: {rounds:?}");
+    assert!(last.0 < first.0 + 200.0, "what is loaded grows: {rounds:?}");
     assert!(rounds.iter().all(|(loaded, unloaded)| *unloaded < loaded - 60.0), "{rounds:?}");
     // With blocks of their own for what is large, most of it goes back to the system at once.
     let Measured { start, rounds } = measure(&[("MALLOC_MMAP_THRESHOLD_", "1048576")]);
