@@ -190,11 +190,10 @@ impl ModelRepository {
     /// `NotFound` for what is not here, `Unavailable` for what is being loaded or could not be.
     pub fn get(&self, name: &str, version: &str) -> Result<Arc<ModelVersion>, ServingError> {
         let registry = self.shared.registry();
-        match (name, self.shared.default_model(&registry)) {
-            ("", Some(default)) => registry.get(default, version),
-            ("", None) => Err(ServingError::NoDefaultModel),
-            (name, _) => registry.get(name, version),
+        if !name.is_empty() {
+            return registry.get(name, version);
         }
+        registry.get(self.shared.default_model(&registry).ok_or(ServingError::NoDefaultModel)?, version)
     }
 
     /// Every model in the repository, loaded or not, with its versions: sorted by name, then newest first.

@@ -66,7 +66,19 @@ pub(crate) fn load_version(
     let scheduler = Scheduler::start(options, started.instances)
         .map_err(|error| loading.model_error(format!("a thread for it cannot be started: {error}")))?;
     let of_version = ModelLabels { model: &source.name, version: &version };
-    observer.objective(of_version, slo, scheduler.objective());
+    let kept = scheduler.objective();
+    observer.objective(of_version, slo, kept);
+    if let (Some(slo), Some(kept)) = (slo, kept)
+        && kept > slo
+    {
+        tracing::warn!(
+            model = source.name,
+            version,
+            objective_ms = slo.as_secs_f64() * 1e3,
+            kept_ms = kept.as_secs_f64() * 1e3,
+            "The model is too slow for its latency objective; a longer one is kept for it"
+        );
+    }
     let model = ModelVersion {
         name: source.name.clone(),
         version,

@@ -112,8 +112,6 @@ impl RefusalReason {
 /// Where a request was when it was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// Its headers had arrived, its body was not read.
-    Headers,
     /// It had just arrived.
     Arrival,
     /// It had been accepted and waited.
@@ -122,12 +120,11 @@ pub enum Stage {
 
 impl Stage {
     /// Every one of them.
-    pub const ALL: [Self; 3] = [Self::Headers, Self::Arrival, Self::Queue];
+    pub const ALL: [Self; 2] = [Self::Arrival, Self::Queue];
 
     /// The name used in metric labels.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Headers => "headers",
             Self::Arrival => "arrival",
             Self::Queue => "queue",
         }
