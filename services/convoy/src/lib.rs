@@ -2,6 +2,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`allocator`] | what glibc's allocator is told |
 //! | [`cli`] | the subcommands and how a command line is read |
 //! | [`options`] | flags that several subcommands share |
 //! | [`up`], [`single`] | starting all three services, or one, from their configuration |
@@ -14,6 +15,7 @@
 //! | [`health`] | `convoy health` |
 //! | [`exit`] | exit codes |
 
+pub mod allocator;
 pub mod bench;
 pub mod cli;
 pub mod detect;
