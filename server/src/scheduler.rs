@@ -10,11 +10,13 @@
 //! | `instance` | the thread that owns an engine, and the engine that all share |
 //! | `engine` | a backend at work |
 //! | `batch`, `pixels` | requests become a batch, outputs become answers |
+//! | `assembly` | the same by itself, for benchmarks |
 //! | `observer` | what metrics are told |
 //!
 //! Callers' tasks put requests into the queue under a short lock; instances' threads take batches out of it.
 
 mod admission;
+pub mod assembly;
 mod batch;
 mod engine;
 mod instance;

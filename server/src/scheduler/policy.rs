@@ -49,6 +49,8 @@ const LONGEST_QUEUE: Duration = Duration::from_secs(10);
 const PRIORITY_STEP: Duration = Duration::from_secs(1);
 /// After so long without a single run, one request of a priority counts as one of the highest.
 const STARVED_AFTER: Duration = Duration::from_secs(1);
+/// A server is taken to have time to spare when for so long fewer requests arrived than it can run.
+const CALM_AFTER: Duration = Duration::from_secs(1);
 /// How much slower or faster than planned for a device must be for the plan to be made anew.
 const REPLAN: f64 = 1.3;
 
@@ -99,6 +101,8 @@ pub struct BatchPolicy<J> {
     levels: Vec<Level>,
     lanes: Lanes,
     arrivals: ArrivalRate,
+    /// When there were last about as many arrivals as can be run.
+    crowded_at: Duration,
     /// When a batch last started or ended.
     last_activity: Duration,
     draining: bool,
@@ -127,6 +131,7 @@ impl<J: Job> BatchPolicy<J> {
             plan,
             queue: Queue::new(),
             arrivals: ArrivalRate::default(),
+            crowded_at: Duration::ZERO,
             last_activity: Duration::ZERO,
             draining: false,
             dropped: Vec::new(),
@@ -135,11 +140,14 @@ impl<J: Job> BatchPolicy<J> {
         }
     }
 
-    /// Takes in that a batch of `rows` rows has ended; `duration` is `None` when it failed.
+    /// Takes in that a batch of `rows` rows has ended; `duration` is what the model took, `None` when it failed.
+    ///
+    /// What counts is how long the lane was in use: writing and splitting the batch are part of that.
     pub fn completed(&mut self, now: Duration, lane: Lane, rows: usize, duration: Option<Duration>) {
-        self.lanes.end(lane, rows);
+        let in_use = self.lanes.end(lane, rows).map(|started| now.saturating_sub(started));
         self.last_activity = now;
         if let Some(duration) = duration {
+            let duration = in_use.map_or(duration, |in_use| in_use.max(duration));
             self.profiles.of_mut(lane).observe(rows, duration);
             let change = self.profiles.narrow.factor() / self.plan.factor;
             if !(1.0 / REPLAN..=REPLAN).contains(&change) {

@@ -13,6 +13,8 @@ const RATE_WINDOW_S: f64 = 0.05;
 /// several batches adds up as their variances do. Without it, half of the requests at the end of a full queue would
 /// be accepted and then dropped on a device with noise; with more, a few would be refused for nothing.
 const DOUBT: f64 = 0.3;
+/// Arrivals over what can be run from which on every row that runs takes the place of another.
+const CROWDED: f64 = 0.9;
 /// Before anyone is refused, the queue is searched for requests that nobody waits for: one of more than so many at
 /// most every few milliseconds.
 const SMALL_QUEUE: usize = 64;
@@ -35,9 +37,9 @@ impl ArrivalRate {
         self.count * (-now.saturating_sub(self.at).as_secs_f64() / RATE_WINDOW_S).exp()
     }
 
-    /// Rows expected to arrive in this time.
-    fn during(&self, now: Duration, time: Duration) -> usize {
-        (self.faded(now) / RATE_WINDOW_S * time.as_secs_f64()) as usize
+    /// Rows a second.
+    fn rate(&self, now: Duration) -> f64 {
+        self.faded(now) / RATE_WINDOW_S
     }
 }
 
@@ -83,7 +85,7 @@ impl<J: Job> BatchPolicy<J> {
             return Err(Refused { job, reason });
         }
         let Candidate { rows, deadline, own_deadline, urgency, start_by, .. } = candidate;
-        self.arrivals.note(now, rows);
+        self.note_arrival(now, rows);
         let promised = !own_deadline && self.finds_an_instance(now);
         let state = self.level(level);
         state.queued += 1;
@@ -167,6 +169,16 @@ impl<J: Job> BatchPolicy<J> {
         pushes.then_some(Refusal::Crowded { retry_after: outlook.batch })
     }
 
+    /// Takes in that rows have arrived, and whether there are about as many as can be run.
+    fn note_arrival(&mut self, now: Duration, rows: usize) {
+        self.arrivals.note(now, rows);
+        let full = self.plan.batch;
+        let batches = self.limits.lanes.max(1) as f64 / self.profiles.narrow.expected(full).as_secs_f64();
+        if self.arrivals.rate(now) >= CROWDED * full as f64 * batches {
+            self.crowded_at = now;
+        }
+    }
+
     fn outlook(&self, now: Duration) -> Outlook {
         let forecast = self.lanes.forecast(now);
         let batch = self.profiles.narrow.expected(self.plan.batch);
@@ -186,7 +198,7 @@ impl<J: Job> BatchPolicy<J> {
         let wait = starts.saturating_sub(outlook.now);
         let doubt = outlook.spread.mul_f64((wait.as_secs_f64() / outlook.batch.as_secs_f64()).sqrt() * DOUBT);
         let starts = starts + doubt;
-        let joining = self.arrivals.during(outlook.now, wait);
+        let joining = (self.arrivals.rate(outlook.now) * wait.as_secs_f64()) as usize;
         let size = (until - before * full).saturating_add(joining).min(full).max(rows);
         (starts, starts + self.profiles.narrow.q99(size) + GUARD)
     }

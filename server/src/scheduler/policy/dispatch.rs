@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::outcome::{CloseReason, ClosedBatch, Dispatch, DropReason, Lane};
 use super::queue::Position;
-use super::{BatchPolicy, GUARD, Job};
+use super::{BatchPolicy, CALM_AFTER, GUARD, Job};
 
 /// The batch that would run now; its members are in [`BatchPolicy::members`].
 struct Window {
@@ -34,15 +34,16 @@ impl<J: Job> BatchPolicy<J> {
                 Err(closed) => closed,
             };
             let lone = self.queue.len() == 1;
-            // When nobody is left behind, nothing is won by being careful: the mean will do.
-            let all = self.queue.rows() == window.rows;
+            // While not much arrives, as after a stall, or when nobody is left behind, whoever is dropped makes room
+            // for nobody: then the mean will do.
+            let calm = self.queue.rows() == window.rows || now >= self.crowded_at.saturating_add(CALM_AFTER);
             let in_time = |duration: Duration| now.saturating_add(duration) <= window.deadline;
             let idle = self.lanes.is_idle();
             let wide = self.wide(window.rows).filter(|_| idle);
             let narrow = self.profiles.narrow.expected(window.rows);
             let lane = if lone && wide.is_some_and(|wide| wide < narrow) { Lane::Wide } else { Lane::Narrow };
             let expected = self.profiles.of(lane).expected(window.rows);
-            if in_time(self.profiles.of(lane).q99(window.rows) + GUARD) || (all && in_time(expected)) {
+            if in_time(self.profiles.of(lane).q99(window.rows) + GUARD) || (calm && in_time(expected)) {
                 return (Some(self.close(lane, window.rows, closed, now)), None);
             }
             // The whole machine may make for one request what an instance does not.

@@ -51,11 +51,10 @@ impl Lanes {
         self.running.push(Run { lane, rows, started: now, expected });
     }
 
-    pub(super) fn end(&mut self, lane: Lane, rows: usize) {
-        let ended = self.running.iter().position(|run| run.lane == lane && run.rows == rows);
-        if let Some(at) = ended.or(if self.running.is_empty() { None } else { Some(0) }) {
-            self.running.swap_remove(at);
-        }
+    /// Frees the lane of such a batch, and gives when it started.
+    pub(super) fn end(&mut self, lane: Lane, rows: usize) -> Option<Duration> {
+        let at = self.running.iter().position(|run| run.lane == lane && run.rows == rows)?;
+        Some(self.running.swap_remove(at).started)
     }
 
     /// When the next batches can start.
@@ -108,7 +107,7 @@ mod tests {
         assert_eq!(starts, [ms(4), ms(10), ms(14), ms(20)]);
         lanes.start(Lane::Narrow, 3, ms(4), ms(10));
         assert!(!lanes.has_room());
-        lanes.end(Lane::Narrow, 1);
+        assert_eq!(lanes.end(Lane::Narrow, 1), Some(ms(0)));
         assert_eq!(lanes.forecast(ms(5)).start_of(1, ms(10)), ms(14));
     }
 

@@ -204,8 +204,8 @@ fn an_objective_that_cannot_be_kept_is_raised_and_follows_the_device() {
 #[test]
 fn the_window_drops_the_head_that_the_real_batch_would_make_late() {
     let mut policy = gpu();
-    // It is taken while 0 is alone in sight; then eight rows are to be run, and take up to 22.5 ms.
-    policy.submit(ms(0), due(0, 20)).unwrap();
+    // It is taken while 0 is alone in sight; then eight rows are to be run, and take 18 ms.
+    policy.submit(ms(0), due(0, 17)).unwrap();
     for id in 1..10 {
         policy.submit(ms(0), due(id, 100)).unwrap();
     }

@@ -1,0 +1,64 @@
+//! The server's own policy, as it is.
+
+use std::time::Duration;
+
+use model_serving::scheduler::LatencyProfile;
+use model_serving::scheduler::policy::{BatchPolicy, Job, Lane, PolicyLimits};
+
+use super::MAX_BATCH;
+use super::device::Device;
+use super::engine::{Next, Policy, Request};
+
+/// See the [module](self).
+pub(crate) struct Convoy(BatchPolicy<Request>);
+
+impl Convoy {
+    /// The policy with the latency objective as its one knob, for a device that was measured at load; `told` is by
+    /// how much the measurement is wrong.
+    pub(crate) fn new(device: Device, objective: Duration, told: f64) -> Self {
+        let sizes = (0..).map(|power| 1_usize << power).take_while(|&rows| rows <= MAX_BATCH);
+        let measured = sizes.map(|rows| (rows, device.typical(rows).mul_f64(told)));
+        let limits = PolicyLimits { slo: Some(objective), ..PolicyLimits::new(MAX_BATCH, 1) };
+        Self(BatchPolicy::new(limits, LatencyProfile::new(measured).into()))
+    }
+}
+
+impl Job for Request {
+    fn rows(&self) -> usize {
+        1
+    }
+    fn deadline(&self) -> Option<Duration> {
+        Some(self.deadline)
+    }
+    fn has_own_deadline(&self) -> bool {
+        false
+    }
+    fn priority(&self) -> u32 {
+        0
+    }
+    fn is_abandoned(&self) -> bool {
+        false
+    }
+    fn batches_with(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Policy for Convoy {
+    fn arrive(&mut self, now: Duration, request: Request) -> bool {
+        self.0.submit(now, request).is_ok()
+    }
+
+    fn next(&mut self, now: Duration) -> Next {
+        let dispatch = self.0.dispatch(now);
+        Next {
+            dropped: dispatch.dropped.len(),
+            batch: dispatch.batch.map(|batch| batch.jobs).unwrap_or_default(),
+            wake_at: dispatch.wake_at,
+        }
+    }
+
+    fn ended(&mut self, now: Duration, rows: usize, took: Duration) {
+        self.0.completed(now, Lane::Narrow, rows, Some(took));
+    }
+}
