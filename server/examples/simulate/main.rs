@@ -1,8 +1,9 @@
 //! Compares the server's batching policy with others in invented time, prints the tables, and writes them and the
 //! plot into `docs/`.
 //!
-//! `cargo run --release -p model-serving --example simulate [-- quick]`: ten traces of each kind (about five minutes on two
-//! cores), or with `quick` two short ones, which writes nothing.
+//! `cargo run --release -p model-serving --example simulate [-- quick]`: ten traces of each kind (a minute or two), or
+//! with `quick` two short ones, which writes nothing. `CARGO_PROFILE_DEV_OPT_LEVEL=3` instead of `--release` spares a
+//! build of everything else.
 
 #![allow(clippy::print_stdout)]
 

@@ -48,13 +48,14 @@ pub(crate) fn svg(rows: &[Row]) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\">\n\
          <title>Goodput over load: Convoy's policy and others</title>\n<style>{STYLE}</style>\n"
     );
-    for (at, (class, name, _)) in CURVES.iter().enumerate() {
-        let x = MARGIN.0 + at as f64 * 165.0;
+    let mut x = MARGIN.0;
+    for (class, name, _) in CURVES {
         let _ = writeln!(
             svg,
             "<path class=\"line {class}\" d=\"M{x} 18h24\"/><text x=\"{}\" y=\"22\">{name}</text>",
             x + 30.0
         );
+        x += 52.0 + 6.0 * name.len() as f64;
     }
     let _ = writeln!(
         svg,

@@ -62,8 +62,10 @@ struct Outlook {
     doomed: usize,
     /// What a full batch takes.
     batch: Duration,
-    /// How much longer it may take.
-    spread: Duration,
+    /// What it takes at the quantile.
+    full: Duration,
+    /// Rows that arrive, a second.
+    rate: f64,
 }
 
 impl<J: Job> BatchPolicy<J> {
@@ -185,8 +187,8 @@ impl<J: Job> BatchPolicy<J> {
         let next = forecast.start_of(0, batch);
         let window = self.profiles.narrow.q99(self.queue.rows().clamp(1, self.plan.batch));
         let doomed = self.queue.rows_due_before(next + window + GUARD);
-        let spread = self.profiles.narrow.q99(self.plan.batch).saturating_sub(batch);
-        Outlook { forecast, now, doomed, batch, spread }
+        let full = self.profiles.narrow.q99(self.plan.batch);
+        Outlook { forecast, now, doomed, batch, full, rate: self.arrivals.rate(now) }
     }
 
     /// When the batch starts and when it ends, at the quantile, that holds the last of `until` queued rows, which
@@ -196,10 +198,12 @@ impl<J: Job> BatchPolicy<J> {
         let before = (until - 1) / full;
         let starts = outlook.forecast.start_of(before, outlook.batch);
         let wait = starts.saturating_sub(outlook.now);
-        let doubt = outlook.spread.mul_f64((wait.as_secs_f64() / outlook.batch.as_secs_f64()).sqrt() * DOUBT);
+        let batches = wait.as_secs_f64() / outlook.batch.as_secs_f64();
+        let doubt = outlook.full.saturating_sub(outlook.batch).mul_f64(batches.sqrt() * DOUBT);
         let starts = starts + doubt;
-        let joining = (self.arrivals.rate(outlook.now) * wait.as_secs_f64()) as usize;
+        let joining = (outlook.rate * wait.as_secs_f64()) as usize;
         let size = (until - before * full).saturating_add(joining).min(full).max(rows);
-        (starts, starts + self.profiles.narrow.q99(size) + GUARD)
+        let takes = if size == full { outlook.full } else { self.profiles.narrow.q99(size) };
+        (starts, starts + takes + GUARD)
     }
 }
