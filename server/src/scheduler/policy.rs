@@ -230,6 +230,13 @@ impl<J: Job> BatchPolicy<J> {
         Some(wide.expected(rows))
     }
 
+    /// Whether the whole machine is quicker for so many rows. Only what was measured at load counts: a lane that was
+    /// slow once would otherwise never be used again, and never be corrected.
+    fn prefers_wide(&self, rows: usize) -> bool {
+        let wide = self.profiles.wide.as_ref().filter(|_| self.limits.wide);
+        wide.is_some_and(|wide| wide.measured(rows) < self.profiles.narrow.measured(rows))
+    }
+
     fn probe_is_due(&self, now: Duration) -> bool {
         self.lanes.is_idle() && now.saturating_sub(self.last_activity) >= PROBE_AFTER
     }

@@ -110,6 +110,11 @@ impl LatencyProfile {
         Duration::from_secs_f64(self.base(rows) * self.mean)
     }
 
+    /// What a batch of `rows` rows typically took when it was measured at load.
+    pub fn measured(&self, rows: usize) -> Duration {
+        Duration::from_secs_f64(self.base(rows))
+    }
+
     /// What 99 of 100 batches of `rows` rows stay under.
     pub fn q99(&self, rows: usize) -> Duration {
         Duration::from_secs_f64(self.base(rows) * self.mean * self.q99.unwrap_or(MARGIN))

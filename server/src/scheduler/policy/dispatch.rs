@@ -39,10 +39,13 @@ impl<J: Job> BatchPolicy<J> {
             let calm = self.queue.rows() == window.rows || now >= self.crowded_at.saturating_add(CALM_AFTER);
             let in_time = |duration: Duration| now.saturating_add(duration) <= window.deadline;
             let idle = self.lanes.is_idle();
-            let wide = self.wide(window.rows).filter(|_| idle);
-            let narrow = self.profiles.narrow.expected(window.rows);
-            let lane = if lone && wide.is_some_and(|wide| wide < narrow) { Lane::Wide } else { Lane::Narrow };
-            let expected = self.profiles.of(lane).expected(window.rows);
+            let mut lane =
+                if lone && idle && self.prefers_wide(window.rows) { Lane::Wide } else { Lane::Narrow };
+            let on = |lane| self.profiles.of(lane).expected(window.rows);
+            if lane == Lane::Wide && !in_time(on(lane)) && in_time(on(Lane::Narrow)) {
+                lane = Lane::Narrow;
+            }
+            let expected = on(lane);
             if in_time(self.profiles.of(lane).q99(window.rows) + GUARD) || (calm && in_time(expected)) {
                 return (Some(self.close(lane, window.rows, closed, now)), None);
             }

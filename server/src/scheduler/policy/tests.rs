@@ -305,6 +305,22 @@ fn a_lone_request_gets_the_whole_machine_and_several_share_it() {
 }
 
 #[test]
+fn a_wide_lane_that_was_slow_once_is_used_again() {
+    let mut policy = processor();
+    let mut now = ms(0);
+    for _ in 0..20 {
+        policy.submit(now, job(0)).unwrap();
+        assert_eq!(policy.dispatch(now).batch.unwrap().lane, Lane::Wide);
+        now += ms(80);
+        policy.completed(now, Lane::Wide, 1, Some(ms(80)));
+    }
+    // With a deadline that it is not expected to keep, an instance is used that is.
+    let deadline = Some(now + ms(40));
+    policy.submit(now, TestJob { deadline, own: true, ..job(1) }).unwrap();
+    assert_eq!(policy.dispatch(now).batch.unwrap().lane, Lane::Narrow);
+}
+
+#[test]
 fn the_whole_machine_makes_what_an_instance_does_not() {
     let mut policy = processor();
     policy.submit(ms(0), due(0, 10)).unwrap();
