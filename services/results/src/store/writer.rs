@@ -60,13 +60,15 @@ impl Writer {
         busy_timeout: Duration,
         commits: Arc<AtomicU64>,
     ) -> Self {
-        // A process that was killed may have left a log with what it had just erased: it is truncated first of all.
+        // A process that was killed may have left a log with what it had just erased: it is truncated before the
+        // first job.
         let (log_holds_erased, retry_at) = (true, Some(Instant::now()));
         Self { connection, jobs, health, busy_timeout, commits, log_holds_erased, retry_at }
     }
 
     /// Works until the queue is closed and empty, then closes the database.
     pub(super) fn run(mut self) {
+        self.retry_when_due();
         loop {
             let received = match self.retry_at {
                 None => self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
