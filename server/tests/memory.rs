@@ -108,11 +108,11 @@ async fn serve(repository: &ModelRepository) {
 
 #[test]
 fn unloading_returns_memory() {
-    // As everybody runs it: sessions that stayed would cost over 100 MiB in each round, while what the allocator keeps
+    // As everybody runs it: sessions that stayed would cost over 200 MiB in each round, while what the allocator keeps
     // of each thread's memory is used again sooner or later.
     let Measured { rounds, .. } = measure(&[]);
     let (first, last) = (rounds[0], rounds[ROUNDS - 1]);
-    assert!(last.0 < first.0 + 200.0, "what is loaded grows: {rounds:?}");
+    assert!(last.0 < first.0 + 300.0, "what is loaded grows: {rounds:?}");
     assert!(rounds.iter().all(|(loaded, unloaded)| *unloaded < loaded - 60.0), "{rounds:?}");
     // With blocks of their own for what is large, most of it goes back to the system at once.
     let Measured { start, rounds } = measure(&[("MALLOC_MMAP_THRESHOLD_", "1048576")]);

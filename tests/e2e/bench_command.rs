@@ -13,8 +13,14 @@ fn a_short_run_reports_raw_sessions_and_the_server_under_every_load() {
     arguments.push(photo::repository().join("models").into());
     arguments.extend(onnxruntime_arguments());
     arguments.extend(["--photo".into(), photo::path().into()]);
-    let short =
-        ["--duration=1s", "--rounds=1", "--concurrency=1,4", "--open-loop=2x,20", "--profile-time=200ms"];
+    let short = [
+        "--duration=1s",
+        "--rounds=1",
+        "--concurrency=1,4",
+        "--open-loop=2x,20",
+        "--profile-time=200ms",
+        "--profile-cache=none",
+    ];
     arguments.extend(short.map(OsString::from));
     arguments.push("--json".into());
     let output = run(arguments);

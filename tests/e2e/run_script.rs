@@ -20,6 +20,8 @@ fn script(folder: &Path) -> Command {
     }
     script
         .env("CONVOY_BIN", binary())
+        .env("PROFILE_CACHE", "none")
+        .env("LATENCY_SLO", "none")
         .env("RUN_LOG", folder.join("run.log"))
         .env("DB_PATH", folder.join("predictions.db"))
         .env_remove("ONCE");

@@ -1,6 +1,6 @@
 //! The three services as three processes: what containers run.
 
-use crate::fixture::{data_folder, onnxruntime_arguments};
+use crate::fixture::{data_folder, model_serving_arguments};
 use crate::photo::{self, assert_detections, repository};
 use crate::process::Process;
 use crate::rest;
@@ -15,7 +15,7 @@ fn start<const N: usize>(service: &str, flags: [(&str, OsString); N]) -> (Proces
         arguments.extend([flag.into(), value]);
     }
     if service == "model-serving" {
-        arguments.extend(onnxruntime_arguments());
+        arguments.extend(model_serving_arguments());
     }
     let mut process = Process::start(service, arguments, data_folder());
     let addresses = process.wait_ready();

@@ -13,9 +13,8 @@ use std::process::{Command, Output};
 /// What a script exits with when what it runs cannot be had on this machine: EX_UNAVAILABLE of sysexits.h.
 const UNAVAILABLE: i32 = 69;
 
-/// A server that refuses nothing for being late, however slow the machine.
 fn server() -> (Process, Addresses) {
-    Process::ready(&["--slo", "none"])
+    Process::ready(&[])
 }
 
 #[test]

@@ -11,7 +11,7 @@
 //! | [`signals`] | SIGTERM and SIGINT |
 //! | [`ready_file`] | `--ready-file` |
 //! | [`detect`] | `convoy detect` |
-//! | [`bench`] | `convoy bench` |
+//! | [`mod@bench`] | `convoy bench` |
 //! | [`health`] | `convoy health` |
 //! | [`exit`] | exit codes |
 

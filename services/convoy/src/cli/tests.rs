@@ -3,7 +3,7 @@
 use super::*;
 
 /// The table of the documentation: subcommand, flag, variable, default.
-const DOCUMENTED: [(&str, &str, &str, Option<&str>); 31] = [
+const DOCUMENTED: [(&str, &str, &str, Option<&str>); 33] = [
     ("model-serving", "grpc-addr", "GRPC_ADDR", Some("0.0.0.0:50051")),
     ("model-serving", "http-addr", "HTTP_ADDR", Some("0.0.0.0:8000")),
     ("model-serving", "metrics-addr", "METRICS_ADDR", Some("0.0.0.0:8002")),
@@ -15,6 +15,7 @@ const DOCUMENTED: [(&str, &str, &str, Option<&str>); 31] = [
     ("model-serving", "slo", "LATENCY_SLO", Some("1s")),
     ("model-serving", "max-inflight-bytes", "MAX_INFLIGHT_BYTES", Some("1GiB")),
     ("model-serving", "profile-time", "PROFILE_TIME", Some("3s")),
+    ("model-serving", "profile-cache", "PROFILE_CACHE", None),
     ("model-serving", "default-max-batch-size", "DEFAULT_MAX_BATCH_SIZE", Some("8")),
     ("model-serving", "preprocess-component", "PREPROCESS_COMPONENT", None),
     ("feature-service", "feature-addr", "FEATURE_ADDR", Some("0.0.0.0:5001")),
@@ -35,6 +36,7 @@ const DOCUMENTED: [(&str, &str, &str, Option<&str>); 31] = [
     ("up", "metrics-addr", "METRICS_ADDR", Some("127.0.0.1:8002")),
     ("up", "feature-addr", "FEATURE_ADDR", Some("127.0.0.1:5001")),
     ("up", "results-addr", "RESULTS_ADDR", Some("127.0.0.1:5002")),
+    ("up", "admin-addr", "ADMIN_ADDR", Some("127.0.0.1:5003")),
 ];
 
 fn arg<'a>(command: &'a clap::Command, subcommand: &str, flag: &str) -> &'a clap::Arg {
