@@ -3,8 +3,6 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use wasmtime::component::{Component, Linker};
@@ -14,10 +12,8 @@ use wasmtime::{
 
 use crate::budget::{Interrupted, MAX_TABLE_ELEMENTS, Memory, MemoryMeter, Watch};
 use crate::component::{EMBEDDED, bindings, wit};
+use crate::ticker::Ticker;
 use crate::{ImageTensor, Limits, Preprocessed, Resize, SandboxConfig, SandboxError, convert};
-
-/// How often a running instance is asked whether it must end.
-const TICK: Duration = Duration::from_millis(5);
 
 /// What a guest's calls may use of its thread's stack. The thread's own is larger, for wasmtime and us.
 const GUEST_STACK_BYTES: usize = 1 << 20;
@@ -43,6 +39,7 @@ pub(crate) struct Allowance {
 /// A compiled component, ready to be instantiated.
 pub(crate) struct Guest {
     engine: Engine,
+    ticker: Ticker,
     instantiate: bindings::PreprocessorPre<Memory>,
     limits: Limits,
 }
@@ -71,11 +68,7 @@ impl Guest {
             .instantiate_pre(&component)
             .and_then(bindings::PreprocessorPre::new)
             .map_err(|error| unusable("it is not of the world convoy:preprocess/preprocessor", &error))?;
-        Ok(Self { engine, instantiate, limits: config.limits })
-    }
-
-    pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
+        Ok(Self { ticker: Ticker::start(&engine)?, engine, instantiate, limits: config.limits })
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -127,6 +120,7 @@ impl Guest {
             Some(reason) => Err(wasmtime::Error::new(reason)),
             None => Ok(UpdateDeadline::Continue(1)),
         });
+        let _running = self.ticker.running();
         let result = self.instantiate.instantiate(&mut store).and_then(|guest| call(&guest, &mut store));
         match result {
             Ok(Ok(value)) => Ok(value),
@@ -156,40 +150,6 @@ impl Guest {
             None => format!("{:#}", error.root_cause()),
         };
         SandboxError::Trapped { detail }
-    }
-}
-
-/// A thread that advances the engine's epoch until it is dropped.
-pub(crate) struct Ticker {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Ticker {
-    pub(crate) fn start(engine: &Engine) -> Result<Self, SandboxError> {
-        let engine = engine.weak();
-        let (stop, stopped) = mpsc::channel();
-        let tick = move || {
-            while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                let Some(engine) = engine.upgrade() else { return };
-                engine.increment_epoch();
-            }
-        };
-        let thread =
-            thread::Builder::new().name("sandbox-ticker".to_owned()).spawn(tick).map_err(|error| {
-                SandboxError::Component { detail: format!("its clock cannot be started: {error}") }
-            })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            // It has no way to panic, and if it had, there would be nothing to do about it here.
-            let _ = thread.join();
-        }
     }
 }
 

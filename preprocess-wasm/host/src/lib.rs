@@ -20,6 +20,7 @@ mod placement;
 mod pool;
 mod resize;
 mod sandbox;
+mod ticker;
 
 pub use budget::MemoryMeter;
 pub use component::component_bytes;

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use crate::budget::{MemoryMeter, Watch};
-use crate::engine::{Allowance, Guest, THREAD_STACK_BYTES, Ticker};
+use crate::engine::{Allowance, Guest, THREAD_STACK_BYTES};
 use crate::pool::{Pool, Refused, Task};
 use crate::{ImageTensor, Limits, Preprocessed, Resize, SandboxConfig, SandboxError};
 
@@ -26,10 +26,9 @@ pub struct Sandbox {
 }
 
 struct Inner {
-    guest: Arc<Guest>,
-    // Dropped before the ticker: what runs is stopped at a tick.
+    // Dropped before the guest: what runs is stopped at a tick of its clock.
     pool: Pool<Call>,
-    _ticker: Ticker,
+    guest: Arc<Guest>,
 }
 
 impl Sandbox {
@@ -43,12 +42,11 @@ impl Sandbox {
             return Err(SandboxError::Component { detail: "it has no thread to run on".to_owned() });
         }
         let guest = Arc::new(Guest::new(&config)?);
-        let ticker = Ticker::start(guest.engine())?;
         let pool =
             Pool::start("sandbox", config.workers, config.queue, THREAD_STACK_BYTES).map_err(|error| {
                 SandboxError::Component { detail: format!("its threads cannot be started: {error}") }
             })?;
-        Ok(Self { inner: Arc::new(Inner { guest, pool, _ticker: ticker }), meter: None })
+        Ok(Self { inner: Arc::new(Inner { pool, guest }), meter: None })
     }
 
     /// What one image may use.
