@@ -120,13 +120,13 @@ impl Scheduler {
             observer,
             epoch: Instant::now(),
             wide,
-            wake: Condvar::new(),
+            wake: narrow.iter().map(|_| Condvar::new()).collect(),
             stopped: Condvar::new(),
         });
         let scheduler = Self { shared, threads: Mutex::new(Vec::with_capacity(narrow.len())) };
         for (number, parts) in narrow.into_iter().enumerate() {
             let engine = Engine::new(&scheduler.shared.signature, parts);
-            let instance = ModelInstance::new(Arc::clone(&scheduler.shared), engine);
+            let instance = ModelInstance::new(number, Arc::clone(&scheduler.shared), engine);
             // Linux shows 15 bytes of a thread's name: what tells the instances apart comes first.
             let name = format!("infer-{number}-{}", scheduler.shared.signature.model);
             let thread = thread::Builder::new().name(name).spawn(move || instance.run())?;
@@ -188,7 +188,7 @@ impl Scheduler {
         state.stopping = true;
         state.policy.drain();
         drop(state);
-        self.shared.wake.notify_all();
+        self.shared.wake_all();
         self.shared.stopped.notify_all();
     }
 

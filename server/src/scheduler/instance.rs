@@ -20,6 +20,8 @@ const NOT_REBUILT: &str = "A broken instance could not be rebuilt; it is tried a
 
 /// A model instance: what its thread owns.
 pub(crate) struct ModelInstance {
+    /// Its place among the instances, from 0.
+    number: usize,
     shared: Arc<Shared>,
     engine: Engine,
 }
@@ -50,8 +52,8 @@ impl WideEngine {
 }
 
 impl ModelInstance {
-    pub(crate) fn new(shared: Arc<Shared>, engine: Engine) -> Self {
-        Self { shared, engine }
+    pub(crate) fn new(number: usize, shared: Arc<Shared>, engine: Engine) -> Self {
+        Self { number, shared, engine }
     }
 
     /// Takes and runs batches until the scheduler stops and nothing is queued.
@@ -73,7 +75,7 @@ impl ModelInstance {
     }
 
     fn serve(&mut self) {
-        while let Some(dispatch) = self.shared.next_dispatch() {
+        while let Some(dispatch) = self.shared.next_dispatch(self.number) {
             for dropped in dispatch.dropped {
                 self.shared.answer_dropped(dropped);
             }

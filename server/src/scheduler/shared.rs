@@ -21,8 +21,8 @@ pub(crate) struct Shared {
     pub(crate) state: Mutex<State>,
     /// The engine with all cores, if there is one.
     pub(crate) wide: Option<Mutex<WideEngine>>,
-    /// Notified when there is work, and when the scheduler stops.
-    pub(crate) wake: Condvar,
+    /// One for each instance: notified when there is work for it, and when the scheduler stops.
+    pub(crate) wake: Vec<Condvar>,
     /// Notified when the scheduler stops, for those who wait for something else than work.
     pub(crate) stopped: Condvar,
 }
@@ -34,35 +34,29 @@ pub(crate) struct State {
     pub(crate) broken: usize,
     /// Whether the wide lane is in use, and nobody else can take anything.
     wide_running: bool,
-    /// Instances that wait to be woken.
-    idle: usize,
-    /// Instances that were woken and have not looked yet.
-    woken: usize,
+    /// Instances that wait to be woken. The last to come is the first to be woken: its core and its threads are warm,
+    /// and lone requests do not wander from core to core.
+    idle: Vec<usize>,
     /// When the first instance that waits for a fuller batch looks again.
     alarm: Option<Duration>,
 }
 
 impl State {
     pub(crate) fn new(policy: BatchPolicy<QueuedRequest>) -> Self {
-        Self { policy, stopping: false, broken: 0, wide_running: false, idle: 0, woken: 0, alarm: None }
+        Self { policy, stopping: false, broken: 0, wide_running: false, idle: Vec::new(), alarm: None }
     }
 
-    /// Whether an instance should be woken for what is queued. If so the caller must do it.
-    fn claim_idle(&mut self) -> bool {
-        let wake = self.idle > 0 && !self.wide_running && !self.policy.is_empty();
-        if wake {
-            self.idle -= 1;
-            self.woken += 1;
-        }
-        wake
+    /// The instance to wake for what is queued, if any. The caller must do it.
+    fn claim_idle(&mut self) -> Option<usize> {
+        if self.wide_running || self.policy.is_empty() { None } else { self.idle.pop() }
     }
 }
 
 impl Shared {
-    /// Waits for something to do; `None` when the scheduler stops and nothing is left.
+    /// Waits for something to do for the instance of this number; `None` when the scheduler stops and nothing is left.
     ///
     /// Who takes something wakes the next one while there is more: as many are woken as have work.
-    pub(crate) fn next_dispatch(&self) -> Option<Dispatch<QueuedRequest>> {
+    pub(crate) fn next_dispatch(&self, instance: usize) -> Option<Dispatch<QueuedRequest>> {
         let mut state = lock(&self.state);
         loop {
             let dispatch = state.policy.dispatch(self.now());
@@ -76,31 +70,34 @@ impl Shared {
             if state.stopping && !later {
                 return None;
             }
-            state = self.wait(state, dispatch.wake_at);
+            state = self.wait(instance, state, dispatch.wake_at);
         }
     }
 
     /// Waits to be woken, or until `wake_at` unless another instance looks no later anyway.
-    fn wait<'a>(&self, mut state: MutexGuard<'a, State>, wake_at: Option<Duration>) -> MutexGuard<'a, State> {
-        state.idle += 1;
+    fn wait<'a>(
+        &self,
+        instance: usize,
+        mut state: MutexGuard<'a, State>,
+        wake_at: Option<Duration>,
+    ) -> MutexGuard<'a, State> {
+        let wake = &self.wake[instance];
+        state.idle.push(instance);
         let alarm = wake_at.filter(|&at| state.alarm.is_none_or(|earlier| at < earlier));
         let mut state = match alarm {
-            None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+            None => wake.wait(state).unwrap_or_else(PoisonError::into_inner),
             Some(at) => {
                 state.alarm = alarm;
                 let time = at.saturating_sub(self.now());
-                let mut state = self.wake.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0;
+                let mut state = wake.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0;
                 if state.alarm == alarm {
                     state.alarm = None;
                 }
                 state
             }
         };
-        // Whoever comes first counts as the one that was woken: only the sum matters.
-        match state.woken {
-            0 => state.idle -= 1,
-            _ => state.woken -= 1,
-        }
+        // Whoever was woken is not among them any more; who woke for another reason is.
+        state.idle.retain(|&idle| idle != instance);
         state
     }
 
@@ -111,11 +108,16 @@ impl Shared {
 
     /// Wakes an instance if one can take what is queued.
     pub(crate) fn wake_for(&self, mut state: MutexGuard<'_, State>) {
-        let wake = state.claim_idle();
+        let instance = state.claim_idle();
         drop(state);
-        if wake {
-            self.wake.notify_one();
+        if let Some(instance) = instance {
+            self.wake[instance].notify_one();
         }
+    }
+
+    /// Wakes every instance, to see that the scheduler stops.
+    pub(crate) fn wake_all(&self) {
+        self.wake.iter().for_each(Condvar::notify_one);
     }
 
     pub(crate) fn batch_ended(&self, lane: Lane, rows: usize, duration: Option<Duration>) {
@@ -125,7 +127,7 @@ impl Shared {
             // The others could not take anything meanwhile; who ran it answers its callers first.
             state.wide_running = false;
             if state.stopping {
-                self.wake.notify_all();
+                self.wake_all();
             } else {
                 self.wake_for(state);
             }
