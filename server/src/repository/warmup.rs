@@ -9,21 +9,21 @@ use super::shapes::{Choice, InstanceShape, Measurements, ShapeLatencies};
 use crate::backend::Backend;
 use crate::scheduler::{DryRun, InstanceParts, Instances, Signature};
 
-/// Timed rounds over all sizes and shapes; the median counts.
+/// Timed rounds over all sizes and shapes; the lower quartile counts.
 const ROUNDS: usize = 5;
 /// Rounds that must fit into the time before another size is measured instead of interpolated.
 const ROUNDS_WANTED: u32 = 3;
 /// Runs of one size in one round at most, for models so fast that one run says little.
 const RUNS: usize = 4;
-/// Share of the whole time that a round spends on one size unless a single run takes longer.
-const STEP: u32 = 200;
+/// Share of the whole time that a round spends on one size in one shape unless a single run takes longer.
+const STEP: u32 = 60;
 /// Batch sizes measured at most.
 const MAX_SIZES: usize = 17;
 /// Shapes that are always measured: with the fewest sessions and with the most.
 const ALWAYS: usize = 2;
 /// Milliseconds that a model is taken to need when it cannot be measured.
 const UNKNOWN_MS: f64 = 10.0;
-/// A median over so many times the minimum says more about the machine's other work than about the model.
+/// A quartile over so many times the minimum says more about the machine's other work than about the model.
 const STEADY: u32 = 2;
 
 /// Opens one session: number of the instance, threads. The error is in words for the middle of a sentence.
@@ -67,14 +67,16 @@ struct SizeRuns {
 }
 
 impl SizeRuns {
-    fn median(&self) -> Duration {
+    /// The lower quartile: what else the machine does meanwhile only ever adds, and a quarter of the runs had it quiet. A
+    /// median made one shape look twice as slow as another when most of its runs fell into a slow moment.
+    fn typical(&self) -> Duration {
         let mut timed = self.timed.clone();
         timed.sort_unstable();
-        timed.get(timed.len() / 2).copied().unwrap_or(self.first)
+        timed.get(timed.len() / 4).copied().unwrap_or(self.first)
     }
 
     fn is_steady(&self) -> bool {
-        self.timed.iter().min().is_none_or(|&shortest| self.median() <= shortest * STEADY)
+        self.timed.iter().min().is_none_or(|&shortest| self.typical() <= shortest * STEADY)
     }
 }
 
@@ -249,7 +251,7 @@ impl Candidate {
     }
 
     fn latencies(&self) -> ShapeLatencies {
-        let milliseconds = |size: &SizeRuns| (size.rows, size.median().as_secs_f64() * 1e3);
+        let milliseconds = |size: &SizeRuns| (size.rows, size.typical().as_secs_f64() * 1e3);
         let mut milliseconds: Vec<_> = self.sizes.iter().map(milliseconds).collect();
         milliseconds.sort_unstable_by_key(|&(rows, _)| rows);
         ShapeLatencies { shape: self.shape, milliseconds }
@@ -260,11 +262,19 @@ fn unknown() -> SizeRuns {
     SizeRuns { rows: 1, first: Duration::from_secs_f64(UNKNOWN_MS / 1e3), timed: Vec::new() }
 }
 
+/// Runs a batch until `time` is over, [`RUNS`] times at most. What follows a run of another session finds the caches
+/// full of that one's weights and its own threads asleep (a wide session took 21 ms instead of 11.5): where there is time
+/// for more, the first only warms, and does not count.
 fn repeat(backend: &mut dyn Backend, mut run: DryRun, time: Duration) -> Result<Vec<Duration>, String> {
+    let mut timed = || run.run(backend).map_err(|error| error.to_string());
+    let first = timed()?;
+    if first > time {
+        return Ok(vec![first]);
+    }
     let started = Instant::now();
     let mut durations = Vec::with_capacity(RUNS);
     loop {
-        durations.push(run.run(backend).map_err(|error| error.to_string())?);
+        durations.push(timed()?);
         if durations.len() == RUNS || started.elapsed() >= time {
             return Ok(durations);
         }
