@@ -15,9 +15,10 @@ const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 const CLIENTS: usize = 10_000;
 const CONNECTIONS: usize = 20;
 /// Callers who stay.
-const STAYING: usize = 8;
-/// Iterations that keep the model's one instance at work for a tenth of a second or more.
-const LONG: i64 = 200_000;
+const STAYING: usize = 6;
+/// Iterations that keep the model's one instance at work for half a second or more. The server learns from a few such
+/// calls that the model is slow, and would then let no queue of thousands come about.
+const LONG: i64 = 1_000_000;
 
 /// Asks the model to count to `n`.
 fn count_to(n: i64) -> Bytes {
@@ -96,8 +97,8 @@ async fn a_full_queue_refuses_calls_on_their_headers() {
 async fn ten_thousand_clients_hang_up_and_nothing_is_run_for_them() {
     let (server, _repository) = busy_server(2 * CLIENTS as u32).await;
 
-    // Callers who each ask again when they have their answer. They have deadlines, so they come first: as long as
-    // some of them wait, the instance takes no request of the others.
+    // Callers who each ask again when they have their answer: as long as those wait who came first, the instance takes
+    // no request of the others.
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let busy: Vec<_> = (0..STAYING)
         .map(|_| {
@@ -108,8 +109,12 @@ async fn ten_thousand_clients_hang_up_and_nothing_is_run_for_them() {
                 while !*stopped.borrow() {
                     let call = connection.call(MODEL_INFER, Some("600S")).await;
                     call.send(count_to(LONG)).await;
-                    assert_eq!(call.end().await.code(), Code::Ok);
-                    answered += 1.0;
+                    let status = call.end().await;
+                    match status.code() {
+                        Code::Ok => answered += 1.0,
+                        // While the others are still queued, it may be told that they are too many.
+                        code => assert_eq!(code, Code::ResourceExhausted, "{status}"),
+                    }
                 }
                 answered
             })

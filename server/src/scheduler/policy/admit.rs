@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::lanes::Forecast;
 use super::outcome::{Refusal, Refused};
 use super::queue::Entry;
-use super::{BatchPolicy, GUARD, Job, LONGEST_QUEUE, PRIORITY_STEP, STARVED_AFTER};
+use super::{BatchPolicy, GUARD, Job, KEPT_FREE, LONGEST_QUEUE, PRIORITY_STEP, STARVED_AFTER};
 
 /// How far back arrivals count for their rate, about.
 const RATE_WINDOW_S: f64 = 0.05;
@@ -113,7 +113,8 @@ impl<J: Job> BatchPolicy<J> {
         own_deadline: bool,
         level: u32,
     ) -> Candidate {
-        let (rows, deadline) = (rows.max(1), deadline.unwrap_or(Duration::MAX));
+        let aim = |deadline: Duration| deadline - deadline.saturating_sub(now) / KEPT_FREE;
+        let (rows, deadline) = (rows.max(1), deadline.map_or(Duration::MAX, aim));
         let state = &self.levels[level as usize - 1];
         let starved = state.starving_since.is_some_and(|since| now >= since + STARVED_AFTER);
         let urgency = if self.limits.preserve_ordering {

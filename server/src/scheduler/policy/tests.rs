@@ -90,6 +90,21 @@ impl BatchPolicy<TestJob> {
 }
 
 #[test]
+fn a_hundredth_of_the_time_is_kept_for_the_way_of_the_answer() {
+    let mut policy = BatchPolicy::new(PolicyLimits::new(1, 1), LatencyProfile::new([(1, ms(100))]).into());
+    policy.submit(ms(0), job(0)).unwrap();
+    assert_eq!(policy.run(ms(0)), [0]);
+    let in_time = |deadline| policy.would_refuse(ms(0), 1, Some(ms(deadline))).is_none();
+    assert!(!in_time(227), "100 ms, what runs may take longer, 125 ms and a hundredth of it all");
+    assert!(in_time(236));
+    assert!((228..236).all(|at| !in_time(at) || in_time(at + 1)));
+    // What could just be done on an idle device is not worth starting.
+    let idle = gpu();
+    let in_time = |deadline| idle.would_refuse(ms(0), 1, Some(Duration::from_micros(deadline))).is_none();
+    assert!(!in_time(11_100) && in_time(11_200));
+}
+
+#[test]
 fn whoever_is_queued_runs_at_once_and_together() {
     let mut policy = gpu();
     policy.submit(ms(0), job(0)).unwrap();
