@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use model_serving::scheduler::policy::{BatchPolicy, Job, Lane, PolicyLimits};
+use model_serving::scheduler::policy::{BatchPolicy, Job, PolicyLimits};
 use model_serving::scheduler::{InferenceRequest, LatencyProfile};
 
 /// Rows of a full batch.
@@ -77,7 +77,7 @@ impl Server {
         }
         let batch = self.policy.dispatch(self.now).batch.expect("requests are queued");
         self.now += Self::takes(batch.rows);
-        self.policy.completed(self.now, Lane::Narrow, batch.rows, Some(Self::takes(batch.rows)));
+        self.policy.completed(self.now, batch.id, Some(Self::takes(batch.rows)));
         batch.jobs.len()
     }
 }

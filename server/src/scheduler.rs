@@ -173,7 +173,10 @@ impl Scheduler {
     /// its headers are known.
     pub fn would_refuse(&self, rows: usize, deadline: Option<Instant>) -> Option<ServingError> {
         let deadline = deadline.map(|deadline| deadline.saturating_duration_since(self.shared.epoch));
-        let refusal = lock(&self.shared.state).policy.would_refuse(self.shared.now(), rows, deadline);
+        let mut state = lock(&self.shared.state);
+        let refusal = state.policy.would_refuse(self.shared.now(), rows, deadline);
+        self.shared.note_pending(&state);
+        drop(state);
         refusal.map(|reason| self.shared.refused(reason))
     }
 

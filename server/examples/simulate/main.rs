@@ -2,20 +2,22 @@
 //! plot into `docs/`.
 //!
 //! `cargo run --release -p model-serving --example simulate [-- quick]`: ten traces of each kind (a minute or two), or
-//! with `quick` two short ones, which writes nothing. `CARGO_PROFILE_DEV_OPT_LEVEL=3` instead of `--release` spares a
+//! with `quick` two short ones, which writes nothing. It fails when anything that was to be shown was not. `CARGO_PROFILE_DEV_OPT_LEVEL=3` instead of `--release` spares a
 //! build of everything else.
 
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod plot;
 mod report;
 mod simulation;
 
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Duration;
 use std::{fs, io, thread};
 
+use report::Verdict;
 use simulation::baselines::Setting;
 use simulation::device::Device;
 use simulation::recovery::{Recovery, recoveries};
@@ -24,7 +26,7 @@ use simulation::study::{Cell, Row, Scale, study};
 const FULL: Scale = Scale { seeds: 10, sweep_seeds: 2, requests: 30_000.0, shortest: Duration::from_secs(4) };
 const QUICK: Scale = Scale { seeds: 2, sweep_seeds: 1, requests: 8_000.0, shortest: Duration::from_secs(1) };
 
-fn main() -> io::Result<()> {
+fn main() -> io::Result<ExitCode> {
     let quick = std::env::args().any(|argument| argument == "quick");
     let rows = study_all(if quick { &QUICK } else { &FULL });
     let troubles: Vec<Recovery> = Device::ALL
@@ -35,13 +37,21 @@ fn main() -> io::Result<()> {
         .collect();
     let tables = report::tables(&rows, &troubles);
     println!("{tables}");
+    let missed = report::verdicts(&rows).into_iter().filter(|verdict| !verdict.holds);
+    let missed: Vec<_> =
+        missed.map(|Verdict { what, required, simulated, .. }| (what, required, simulated)).collect();
+    for (what, required, simulated) in &missed {
+        eprintln!("missed: {what}: {required} required, {simulated} simulated");
+    }
+    let code = if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if quick {
-        return Ok(());
+        return Ok(code);
     }
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     fs::write(docs.join("images/batching.svg"), plot::svg(&rows))?;
     let page = docs.join("batching.md");
-    fs::write(&page, report::insert(&fs::read_to_string(&page)?, &tables))
+    fs::write(&page, report::insert(&fs::read_to_string(&page)?, &tables))?;
+    Ok(code)
 }
 
 /// Simulates every cell, on every core.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::engine::{Completed, Condition, Engine, Failure, panic_message};
 use super::observer::{BatchReport, CloseReason, DeadWork};
-use super::policy::{ClosedBatch, Dropped, Lane, over};
+use super::policy::{ClosedBatch, Dropped, Lane, RunId, over};
 use super::request::{InferenceResponse, PreparedRequest, QueuedRequest};
 use super::shared::{Shared, lock};
 use crate::backend::BackendError;
@@ -90,10 +90,10 @@ impl ModelInstance {
 
     /// Runs a batch and answers its requests. Gives whether the instance can go on.
     fn execute(&mut self, batch: ClosedBatch<QueuedRequest>) -> bool {
-        let ClosedBatch { lane, jobs, rows, closed, expected } = batch;
+        let ClosedBatch { id, lane, jobs, rows: _, closed, expected } = batch;
         let taken_at = Instant::now();
         // Tells the policy when it is dropped, so that a panic does not leave it waiting for ever.
-        let mut running = Running { shared: &self.shared, lane, rows, duration: None };
+        let mut running = Running { shared: &self.shared, id, lane, duration: None };
         let mut wide = match (lane, &self.shared.wide) {
             (Lane::Wide, Some(wide)) => WideEngine::usable(wide),
             _ => None,
@@ -146,15 +146,15 @@ impl ModelInstance {
 /// A batch that the policy counts as running until this is dropped.
 struct Running<'a> {
     shared: &'a Shared,
+    id: RunId,
     lane: Lane,
-    rows: usize,
     /// What it took in the model, if it ran where the policy put it.
     duration: Option<Duration>,
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.shared.batch_ended(self.lane, self.rows, self.duration);
+        self.shared.batch_ended(self.id, self.lane, self.duration);
     }
 }
 

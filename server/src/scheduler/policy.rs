@@ -36,7 +36,7 @@ use lanes::Lanes;
 use queue::{Entry, Position, Queue};
 
 pub use limits::{PolicyLimits, QueuePolicy};
-pub use outcome::{CloseReason, ClosedBatch, Dispatch, DropReason, Dropped, Lane, Refusal, Refused};
+pub use outcome::{CloseReason, ClosedBatch, Dispatch, DropReason, Dropped, Lane, Refusal, Refused, RunId};
 
 /// Time kept free for what surrounds a batch: writing it, splitting it, waking the callers.
 const GUARD: Duration = Duration::from_micros(200);
@@ -144,20 +144,25 @@ impl<J: Job> BatchPolicy<J> {
         }
     }
 
-    /// Takes in that a batch of `rows` rows has ended; `duration` is what the model took, `None` when it failed.
+    /// Takes in that a batch has ended; `duration` is what the model took, `None` when it failed.
     ///
     /// What counts is how long the lane was in use: writing and splitting the batch are part of that.
-    pub fn completed(&mut self, now: Duration, lane: Lane, rows: usize, duration: Option<Duration>) {
-        let in_use = self.lanes.end(lane, rows).map(|started| now.saturating_sub(started));
+    pub fn completed(&mut self, now: Duration, id: RunId, duration: Option<Duration>) {
+        let ended = self.lanes.end(id);
         self.last_activity = now;
-        if let Some(duration) = duration {
-            let duration = in_use.map_or(duration, |in_use| in_use.max(duration));
-            self.profiles.of_mut(lane).observe(rows, duration);
+        if let (Some(run), Some(duration)) = (ended, duration) {
+            let in_use = now.saturating_sub(run.started);
+            self.profiles.of_mut(run.lane).observe(run.rows, in_use.max(duration));
             let change = self.profiles.narrow.factor() / self.plan.factor;
             if !(1.0 / REPLAN..=REPLAN).contains(&change) {
                 self.plan = Plan::new(&self.limits, &self.profiles);
             }
         }
+    }
+
+    /// From now on so many of the narrow lanes work, and nothing is planned for the others.
+    pub fn set_working_lanes(&mut self, lanes: usize) {
+        self.lanes.set_working(if self.limits.preserve_ordering { 1 } else { lanes });
     }
 
     /// From now on batches are closed because the server is stopping.
@@ -193,6 +198,11 @@ impl<J: Job> BatchPolicy<J> {
     /// What is known about this device.
     pub fn profiles(&self) -> &Profiles {
         &self.profiles
+    }
+
+    /// The latency objective as it was configured.
+    pub fn configured_objective(&self) -> Option<Duration> {
+        self.limits.slo
     }
 
     /// The latency objective that requests are held to: the configured one; or twice the 99 % quantile of a single

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::admission::Signature;
 use super::instance::WideEngine;
 use super::observer::{ModelLabels, RefusalReason, ServingObserver, Stage};
-use super::policy::{BatchPolicy, Dispatch, DropReason, Dropped, Lane, Refusal};
+use super::policy::{BatchPolicy, Dispatch, DropReason, Dropped, Lane, Refusal, RunId};
 use super::request::{QueuedRequest, Reply};
 use crate::error::ServingError;
 
@@ -120,9 +120,11 @@ impl Shared {
         self.wake.iter().for_each(Condvar::notify_one);
     }
 
-    pub(crate) fn batch_ended(&self, lane: Lane, rows: usize, duration: Option<Duration>) {
+    pub(crate) fn batch_ended(&self, id: RunId, lane: Lane, duration: Option<Duration>) {
         let mut state = lock(&self.state);
-        state.policy.completed(self.now(), lane, rows, duration);
+        let planned = state.policy.objective();
+        state.policy.completed(self.now(), id, duration);
+        self.note_objective(&state, planned);
         if lane == Lane::Wide {
             // The others could not take anything meanwhile; who ran it answers its callers first.
             state.wide_running = false;
@@ -131,6 +133,26 @@ impl Shared {
             } else {
                 self.wake_for(state);
             }
+        }
+    }
+
+    /// Tells of another objective than the one that was `planned` with: the device has become slower or faster.
+    fn note_objective(&self, state: &State, planned: Option<Duration>) {
+        let (configured, kept) = (state.policy.configured_objective(), state.policy.objective());
+        if kept == planned {
+            return;
+        }
+        self.observer.objective(self.labels(), configured, kept);
+        if let (Some(configured), Some(kept)) = (configured, kept)
+            && kept > configured
+        {
+            tracing::warn!(
+                model = %self.signature.model,
+                version = %self.version,
+                objective_ms = milliseconds(configured),
+                kept_ms = milliseconds(kept),
+                "The model has become too slow for its latency objective; a longer one is kept for it"
+            );
         }
     }
 
@@ -171,7 +193,7 @@ impl Shared {
             },
             Refusal::Hopeless { needs } => ServingError::DeadlineExceeded(format!(
                 "The deadline is shorter than the {:.1} ms that model `{model}` needs: allow more time.",
-                needs.as_secs_f64() * 1e3
+                milliseconds(needs)
             )),
         }
     }
@@ -180,6 +202,8 @@ impl Shared {
     pub(crate) fn instance_broken(&self) {
         let mut state = lock(&self.state);
         state.broken += 1;
+        let working = self.instances - state.broken;
+        state.policy.set_working_lanes(working);
         let stranded = if state.broken == self.instances { state.policy.take_all() } else { Vec::new() };
         self.note_pending(&state);
         drop(state);
@@ -189,7 +213,10 @@ impl Shared {
     }
 
     pub(crate) fn instance_repaired(&self) {
-        lock(&self.state).broken -= 1;
+        let mut state = lock(&self.state);
+        state.broken -= 1;
+        let working = self.instances - state.broken;
+        state.policy.set_working_lanes(working);
     }
 
     /// Waits; gives false when the scheduler stops.
@@ -218,6 +245,10 @@ impl Shared {
     pub(crate) fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }
 
 pub(crate) fn expired() -> ServingError {

@@ -3,23 +3,32 @@
 use std::time::Duration;
 
 use model_serving::scheduler::LatencyProfile;
-use model_serving::scheduler::policy::{BatchPolicy, Job, Lane, PolicyLimits};
+use model_serving::scheduler::policy::{BatchPolicy, Job, PolicyLimits, RunId};
 
 use super::MAX_BATCH;
 use super::device::Device;
 use super::engine::{Next, Policy, Request};
 
 /// See the [module](self).
-pub(crate) struct Convoy(BatchPolicy<Request>);
+pub(crate) struct Convoy {
+    policy: BatchPolicy<Request>,
+    /// What runs, and since when.
+    running: Vec<(RunId, Duration)>,
+}
 
 impl Convoy {
     /// The policy with the latency objective as its one knob, for a device that was measured at load; `told` is by
     /// how much the measurement is wrong.
     pub(crate) fn new(device: Device, objective: Duration, told: f64) -> Self {
+        Self::with_lanes(1, device, objective, told)
+    }
+
+    /// As [`new`](Self::new), for several such devices.
+    pub(crate) fn with_lanes(lanes: usize, device: Device, objective: Duration, told: f64) -> Self {
         let sizes = (0..).map(|power| 1_usize << power).take_while(|&rows| rows <= MAX_BATCH);
         let measured = sizes.map(|rows| (rows, device.typical(rows).mul_f64(told)));
-        let limits = PolicyLimits { slo: Some(objective), ..PolicyLimits::new(MAX_BATCH, 1) };
-        Self(BatchPolicy::new(limits, LatencyProfile::new(measured).into()))
+        let limits = PolicyLimits { slo: Some(objective), ..PolicyLimits::new(MAX_BATCH, lanes) };
+        Self { policy: BatchPolicy::new(limits, LatencyProfile::new(measured).into()), running: Vec::new() }
     }
 }
 
@@ -46,11 +55,12 @@ impl Job for Request {
 
 impl Policy for Convoy {
     fn arrive(&mut self, now: Duration, request: Request) -> bool {
-        self.0.submit(now, request).is_ok()
+        self.policy.submit(now, request).is_ok()
     }
 
     fn next(&mut self, now: Duration) -> Next {
-        let dispatch = self.0.dispatch(now);
+        let dispatch = self.policy.dispatch(now);
+        self.running.extend(dispatch.batch.iter().map(|batch| (batch.id, now)));
         Next {
             dropped: dispatch.dropped.len(),
             batch: dispatch.batch.map(|batch| batch.jobs).unwrap_or_default(),
@@ -58,7 +68,10 @@ impl Policy for Convoy {
         }
     }
 
-    fn ended(&mut self, now: Duration, rows: usize, took: Duration) {
-        self.0.completed(now, Lane::Narrow, rows, Some(took));
+    fn ended(&mut self, now: Duration, _rows: usize, took: Duration) {
+        let at = self.running.iter().position(|&(_, started)| started + took == now);
+        if let Some((id, _)) = at.map(|at| self.running.remove(at)) {
+            self.policy.completed(now, id, Some(took));
+        }
     }
 }

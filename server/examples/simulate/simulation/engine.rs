@@ -1,4 +1,4 @@
-//! One server with one device in invented time.
+//! One server with one device, or several that are alike, in invented time.
 
 use std::time::Duration;
 
@@ -73,17 +73,29 @@ pub(crate) fn run(
     arrivals: &[Duration],
     objective: Duration,
 ) -> Outcome {
+    run_on(1, policy, device, arrivals, objective)
+}
+
+/// As [`run`], with so many devices.
+pub(crate) fn run_on(
+    lanes: usize,
+    policy: &mut dyn Policy,
+    device: &mut dyn FnMut(Duration, usize) -> Duration,
+    arrivals: &[Duration],
+    objective: Duration,
+) -> Outcome {
     let mut outcome = Outcome { offered: arrivals.len(), ..Outcome::default() };
     let mut arrivals = arrivals.iter().copied().peekable();
-    let mut busy: Option<(Duration, Duration, Vec<Request>)> = None;
+    let mut busy: Vec<(Duration, Duration, Vec<Request>)> = Vec::with_capacity(lanes);
     let mut wake_at: Option<Duration> = None;
     loop {
-        let ends = busy.as_ref().map(|(ends, ..)| *ends);
+        let ends = busy.iter().map(|(ends, ..)| *ends).min();
         let Some(now) = [ends, arrivals.peek().copied(), wake_at].into_iter().flatten().min() else {
             return outcome;
         };
         if ends == Some(now) {
-            if let Some((_, started, batch)) = busy.take() {
+            if let Some(at) = busy.iter().position(|(ends, ..)| *ends == now) {
+                let (_, started, batch) = busy.remove(at);
                 policy.ended(now, batch.len(), now - started);
                 answer(&mut outcome, now, &batch);
             }
@@ -93,16 +105,17 @@ pub(crate) fn run(
             outcome.refused += usize::from(!accepted);
         }
         wake_at = None;
-        if busy.is_none() {
+        while busy.len() < lanes {
             let next = policy.next(now);
             outcome.dropped += next.dropped;
             // A policy that asks to be woken in the past would stop the time.
             wake_at = next.wake_at.map(|at| at.max(now + Duration::from_nanos(1)));
-            if !next.batch.is_empty() {
-                outcome.batches += 1;
-                busy = Some((now + device(now, next.batch.len()), now, next.batch));
-                wake_at = None;
+            if next.batch.is_empty() {
+                break;
             }
+            outcome.batches += 1;
+            busy.push((now + device(now, next.batch.len()), now, next.batch));
+            wake_at = None;
         }
     }
 }

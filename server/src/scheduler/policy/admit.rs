@@ -76,13 +76,7 @@ impl<J: Job> BatchPolicy<J> {
     pub fn submit(&mut self, now: Duration, job: J) -> Result<(), Refused<J>> {
         let level = self.level_of(job.priority());
         let candidate = self.candidate(now, job.rows(), job.deadline(), job.has_own_deadline(), level);
-        let mut refusal = self.refusal(now, &candidate);
-        let worth_a_search = self.queue.len() <= SMALL_QUEUE || now >= self.swept_at + SWEEP_INTERVAL;
-        if refusal.is_some() && self.queue.len() > 0 && worth_a_search {
-            self.sweep(now);
-            refusal = self.refusal(now, &candidate);
-        }
-        if let Some(reason) = refusal {
+        if let Some(reason) = self.refusal_after_search(now, |policy| policy.refusal(now, &candidate)) {
             self.level(level).starving_since.get_or_insert(now);
             return Err(Refused { job, reason });
         }
@@ -98,11 +92,35 @@ impl<J: Job> BatchPolicy<J> {
         Ok(())
     }
 
-    /// Why a request of so many rows with this deadline of its caller's would be refused now, if so: for when only
-    /// its headers are known.
-    pub fn would_refuse(&self, now: Duration, rows: usize, own: Option<Duration>) -> Option<Refusal> {
+    /// Why a request of so many rows with this deadline of its caller's would be refused now, whatever its priority, if
+    /// so: for when only its headers are known.
+    pub fn would_refuse(&mut self, now: Duration, rows: usize, own: Option<Duration>) -> Option<Refusal> {
         let deadline = self.deadline(now, own);
-        self.refusal(now, &self.candidate(now, rows, deadline, own.is_some(), self.level_of(0)))
+        self.refusal_after_search(now, |policy| {
+            let of_level = |level| {
+                let candidate = policy.candidate(now, rows, deadline, own.is_some(), level);
+                policy.refusal(now, &candidate)
+            };
+            let default = policy.level_of(0);
+            let answer = of_level(default)?;
+            let every_other = (1..).take(policy.levels.len()).filter(|&level| level != default);
+            every_other.map(of_level).all(|refusal| refusal.is_some()).then_some(answer)
+        })
+    }
+
+    /// Before anyone is refused, the queue is searched for requests that nobody waits for.
+    fn refusal_after_search(
+        &mut self,
+        now: Duration,
+        refusal: impl Fn(&Self) -> Option<Refusal>,
+    ) -> Option<Refusal> {
+        let reason = refusal(self)?;
+        let worth_a_search = self.queue.len() <= SMALL_QUEUE || now >= self.swept_at + SWEEP_INTERVAL;
+        if self.queue.len() == 0 || !worth_a_search {
+            return Some(reason);
+        }
+        self.sweep(now);
+        refusal(self)
     }
 
     fn candidate(
@@ -176,7 +194,7 @@ impl<J: Job> BatchPolicy<J> {
     fn note_arrival(&mut self, now: Duration, rows: usize) {
         self.arrivals.note(now, rows);
         let full = self.plan.batch;
-        let batches = self.limits.lanes.max(1) as f64 / self.profiles.narrow.expected(full).as_secs_f64();
+        let batches = self.lanes.working() as f64 / self.profiles.narrow.expected(full).as_secs_f64();
         if self.arrivals.rate(now) >= CROWDED * full as f64 * batches {
             self.crowded_at = now;
         }

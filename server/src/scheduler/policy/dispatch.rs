@@ -179,8 +179,8 @@ impl<J: Job> BatchPolicy<J> {
         }
         jobs.reverse();
         let expected = self.profiles.of(lane).expected(rows);
-        self.lanes.start(lane, rows, now, expected);
+        let id = self.lanes.start(lane, rows, now, expected);
         self.last_activity = now;
-        ClosedBatch { lane, jobs, rows, closed, expected }
+        ClosedBatch { id, lane, jobs, rows, closed, expected }
     }
 }

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use super::outcome::Lane;
+use super::outcome::{Lane, RunId};
 
 /// Lanes whose ends are predicted one by one; with more, the rest is taken to be like these.
 const PREDICTED: usize = 32;
 
 /// A batch that runs.
 #[derive(Clone, Copy, Debug)]
-struct Run {
-    lane: Lane,
-    rows: usize,
-    started: Duration,
+pub(super) struct Run {
+    id: RunId,
+    pub(super) lane: Lane,
+    pub(super) rows: usize,
+    pub(super) started: Duration,
     expected: Duration,
 }
 
@@ -28,13 +29,26 @@ impl Run {
 /// The batches that run.
 #[derive(Debug)]
 pub(super) struct Lanes {
+    /// Narrow lanes that work.
     narrow: usize,
     running: Vec<Run>,
+    /// Batches started so far.
+    started: u64,
 }
 
 impl Lanes {
     pub(super) fn new(narrow: usize) -> Self {
-        Self { narrow: narrow.max(1), running: Vec::with_capacity(narrow.max(1)) }
+        Self { narrow: narrow.max(1), running: Vec::with_capacity(narrow.max(1)), started: 0 }
+    }
+
+    /// Narrow lanes that work.
+    pub(super) fn working(&self) -> usize {
+        self.narrow
+    }
+
+    /// From now on so many do. At least one is counted: what is queued waits for it.
+    pub(super) fn set_working(&mut self, narrow: usize) {
+        self.narrow = narrow.max(1);
     }
 
     /// Whether nothing runs.
@@ -47,14 +61,23 @@ impl Lanes {
         self.running.len() < self.narrow && self.running.iter().all(|run| run.lane == Lane::Narrow)
     }
 
-    pub(super) fn start(&mut self, lane: Lane, rows: usize, now: Duration, expected: Duration) {
-        self.running.push(Run { lane, rows, started: now, expected });
+    pub(super) fn start(&mut self, lane: Lane, rows: usize, now: Duration, expected: Duration) -> RunId {
+        let id = RunId(self.started);
+        self.started += 1;
+        self.running.push(Run { id, lane, rows, started: now, expected });
+        id
     }
 
-    /// Frees the lane of such a batch, and gives when it started.
-    pub(super) fn end(&mut self, lane: Lane, rows: usize) -> Option<Duration> {
-        let at = self.running.iter().position(|run| run.lane == lane && run.rows == rows)?;
-        Some(self.running.swap_remove(at).started)
+    /// Frees the lane of a batch, and gives what ran there.
+    pub(super) fn end(&mut self, id: RunId) -> Option<Run> {
+        let at = self.running.iter().position(|run| run.id == id)?;
+        Some(self.running.remove(at))
+    }
+
+    /// The batch of so many rows on such a lane that was started first.
+    #[cfg(test)]
+    pub(super) fn find(&self, lane: Lane, rows: usize) -> Option<RunId> {
+        self.running.iter().find(|run| run.lane == lane && run.rows == rows).map(|run| run.id)
     }
 
     /// When the next batches can start.
@@ -65,8 +88,12 @@ impl Lanes {
         if let Some(ends) = wide {
             free_at[..lanes].fill(ends);
         } else {
-            for (at, run) in free_at.iter_mut().zip(&self.running) {
-                *at = run.ends(now);
+            // More than there are lanes that work: one has broken, and its batch has not ended yet.
+            let mut ends: Vec<Duration> = self.running.iter().map(|run| run.ends(now)).collect();
+            ends.sort_unstable();
+            let over = ends.len().saturating_sub(lanes);
+            for (at, ends) in free_at[..lanes].iter_mut().zip(&ends[over..]) {
+                *at = *ends;
             }
             free_at[..lanes].sort_unstable();
         }
@@ -101,24 +128,43 @@ mod tests {
     fn batches_start_where_a_lane_is_free_first() {
         let mut lanes = Lanes::new(2);
         assert_eq!(lanes.forecast(ms(5)).start_of(2, ms(10)), ms(15));
-        lanes.start(Lane::Narrow, 1, ms(0), ms(10));
+        let first = lanes.start(Lane::Narrow, 1, ms(0), ms(10));
         let forecast = lanes.forecast(ms(4));
         let starts = [0, 1, 2, 3].map(|before| forecast.start_of(before, ms(10)));
         assert_eq!(starts, [ms(4), ms(10), ms(14), ms(20)]);
-        lanes.start(Lane::Narrow, 3, ms(4), ms(10));
+        let second = lanes.start(Lane::Narrow, 1, ms(4), ms(10));
         assert!(!lanes.has_room());
-        assert_eq!(lanes.end(Lane::Narrow, 1), Some(ms(0)));
+        assert_eq!(lanes.end(first).map(|run| run.started), Some(ms(0)));
+        assert!(lanes.end(first).is_none(), "it has ended already");
         assert_eq!(lanes.forecast(ms(5)).start_of(1, ms(10)), ms(14));
+        assert_eq!(lanes.end(second).map(|run| (run.started, run.rows)), Some((ms(4), 1)));
+        assert!(lanes.is_idle());
+    }
+
+    #[test]
+    fn a_broken_lane_is_not_counted() {
+        let mut lanes = Lanes::new(2);
+        let runs = [0, 5].map(|at| lanes.start(Lane::Narrow, 1, ms(at), ms(10)));
+        lanes.set_working(1);
+        assert!(!lanes.has_room());
+        assert_eq!(lanes.forecast(ms(6)).start_of(0, ms(10)), ms(15));
+        lanes.end(runs[0]);
+        assert!(!lanes.has_room());
+        assert_eq!([0, 1].map(|before| lanes.forecast(ms(11)).start_of(before, ms(10))), [ms(15), ms(25)]);
+        lanes.set_working(2);
+        assert!(lanes.has_room());
+        lanes.set_working(0);
+        assert_eq!(lanes.working(), 1);
     }
 
     #[test]
     fn the_wide_lane_keeps_the_others_waiting() {
         let mut lanes = Lanes::new(2);
-        lanes.start(Lane::Wide, 1, ms(0), ms(8));
+        let run = lanes.start(Lane::Wide, 1, ms(0), ms(8));
         assert!(!lanes.has_room() && !lanes.is_idle());
         assert_eq!(lanes.forecast(ms(1)).start_of(1, ms(10)), ms(8));
         assert_eq!(lanes.forecast(ms(10)).start_of(0, ms(10)), ms(10), "overdue");
-        lanes.end(Lane::Wide, 1);
+        lanes.end(run);
         assert!(lanes.has_room() && lanes.is_idle());
     }
 }

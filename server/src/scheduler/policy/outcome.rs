@@ -100,9 +100,15 @@ pub struct Dropped<J> {
     pub reason: DropReason,
 }
 
+/// Tells a batch that runs from all others: lanes end in any order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RunId(pub(super) u64);
+
 /// Requests to run together.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ClosedBatch<J> {
+    /// Which batch this is, for when it [ends](super::BatchPolicy::completed).
+    pub id: RunId,
     /// What it runs on.
     pub lane: Lane,
     /// The requests, in the order of their rows.

@@ -82,11 +82,58 @@ impl BatchPolicy<TestJob> {
         self.dispatch(now).batch.iter().flat_map(|batch| &batch.jobs).map(|job| job.id).collect()
     }
 
+    /// Ends such a batch, or one that nobody has seen start.
+    fn ends(&mut self, now: Duration, lane: Lane, rows: usize, duration: Option<Duration>) {
+        let unseen = |lanes: &mut Lanes| {
+            lanes.start(lane, rows, now.saturating_sub(duration.unwrap_or_default()), ms(0))
+        };
+        let id = self.lanes.find(lane, rows).unwrap_or_else(|| unseen(&mut self.lanes));
+        self.completed(now, id, duration);
+    }
+
     /// Ends a batch that took as long as expected, and dispatches.
     fn run_next(&mut self, now: Duration, rows: usize) -> Vec<usize> {
-        self.completed(now, Lane::Narrow, rows, None);
+        self.ends(now, Lane::Narrow, rows, None);
         self.run(now)
     }
+}
+
+#[test]
+fn lanes_that_end_in_any_order_are_timed_each_by_itself() {
+    // Eight lanes, always one ahead of the next by a millisecond, and then none: every batch takes 8 ms.
+    let mut policy = BatchPolicy::new(PolicyLimits::new(1, 8), LatencyProfile::new([(1, ms(8))]).into());
+    let mut running = Vec::new();
+    for now in 0..1_000 {
+        let mut ended: Vec<RunId> =
+            running.extract_if(.., |&mut (_, at)| at + 8 == now).map(|(id, _)| id).collect();
+        ended.reverse();
+        ended.into_iter().for_each(|id| policy.completed(ms(now), id, Some(ms(8))));
+        if now < 980 {
+            policy.submit(ms(now), job(now as usize)).unwrap();
+        }
+        running.extend(policy.dispatch(ms(now)).batch.map(|batch| (batch.id, now)));
+    }
+    assert!(running.is_empty() && policy.lanes.is_idle());
+    assert_eq!(policy.profiles().narrow.expected(1), ms(8));
+    assert_eq!(policy.profiles().narrow.q99(1), ms(8));
+}
+
+#[test]
+fn lanes_that_are_broken_are_not_planned_with() {
+    let mut policy = BatchPolicy::new(PolicyLimits::new(1, 2), LatencyProfile::new([(1, ms(100))]).into());
+    for id in 0..2 {
+        policy.submit(ms(0), job(id)).unwrap();
+        assert_eq!(policy.run(ms(0)), [id]);
+    }
+    for id in 2..4 {
+        policy.submit(ms(0), due(id, 390)).unwrap();
+    }
+    // Behind one more on each lane it starts after 200 ms; behind three on one lane, after 300.
+    assert!(policy.would_refuse(ms(0), 1, Some(ms(400))).is_none());
+    policy.set_working_lanes(1);
+    assert!(policy.would_refuse(ms(0), 1, Some(ms(400))).is_some());
+    policy.set_working_lanes(2);
+    assert!(policy.would_refuse(ms(0), 1, Some(ms(400))).is_none());
 }
 
 #[test]
@@ -94,13 +141,13 @@ fn a_hundredth_of_the_time_is_kept_for_the_way_of_the_answer() {
     let mut policy = BatchPolicy::new(PolicyLimits::new(1, 1), LatencyProfile::new([(1, ms(100))]).into());
     policy.submit(ms(0), job(0)).unwrap();
     assert_eq!(policy.run(ms(0)), [0]);
-    let in_time = |deadline| policy.would_refuse(ms(0), 1, Some(ms(deadline))).is_none();
+    let mut in_time = |deadline| policy.would_refuse(ms(0), 1, Some(ms(deadline))).is_none();
     assert!(!in_time(227), "100 ms, what runs may take longer, 125 ms and a hundredth of it all");
     assert!(in_time(236));
     assert!((228..236).all(|at| !in_time(at) || in_time(at + 1)));
     // What could just be done on an idle device is not worth starting.
-    let idle = gpu();
-    let in_time = |deadline| idle.would_refuse(ms(0), 1, Some(Duration::from_micros(deadline))).is_none();
+    let mut idle = gpu();
+    let mut in_time = |deadline| idle.would_refuse(ms(0), 1, Some(Duration::from_micros(deadline))).is_none();
     assert!(!in_time(11_100) && in_time(11_200));
 }
 
@@ -114,12 +161,12 @@ fn whoever_is_queued_runs_at_once_and_together() {
         policy.submit(ms(1), job(id)).unwrap();
     }
     assert!(policy.dispatch(ms(5)).batch.is_none(), "the only lane is in use");
-    policy.completed(ms(11), Lane::Narrow, 1, Some(ms(11)));
+    policy.ends(ms(11), Lane::Narrow, 1, Some(ms(11)));
     let second = policy.dispatch(ms(11)).batch.unwrap();
     assert_eq!(second.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
     assert_eq!((second.rows, second.closed), (8, CloseReason::Full));
     policy.drain();
-    policy.completed(ms(29), Lane::Narrow, 8, Some(ms(18)));
+    policy.ends(ms(29), Lane::Narrow, 8, Some(ms(18)));
     assert_eq!(policy.dispatch(ms(29)).batch.unwrap().closed, CloseReason::Drain);
     assert!(policy.is_empty());
 }
@@ -188,7 +235,7 @@ fn a_lone_request_without_its_own_deadline_is_always_run() {
     let limits = PolicyLimits { slo: Some(ms(30)), ..PolicyLimits::new(8, 1) };
     let mut policy = with(limits);
     for _ in 0..20 {
-        policy.completed(ms(0), Lane::Narrow, 1, Some(ms(500)));
+        policy.ends(ms(0), Lane::Narrow, 1, Some(ms(500)));
     }
     let promised = TestJob { deadline: policy.deadline(ms(900), None).map(|_| ms(930)), ..job(0) };
     policy.submit(ms(900), promised.clone()).unwrap();
@@ -206,11 +253,11 @@ fn an_objective_that_cannot_be_kept_is_raised_and_follows_the_device() {
     let mut policy = with(PolicyLimits { slo: Some(ms(40)), ..PolicyLimits::new(8, 1) });
     assert_eq!((policy.objective(), policy.preferred_batch_size()), (Some(ms(40)), 6));
     for _ in 0..50 {
-        policy.completed(ms(0), Lane::Narrow, 1, Some(ms(22)));
+        policy.ends(ms(0), Lane::Narrow, 1, Some(ms(22)));
     }
     assert!(policy.objective() > Some(ms(50)));
     for _ in 0..50 {
-        policy.completed(ms(0), Lane::Narrow, 1, Some(ms(4)));
+        policy.ends(ms(0), Lane::Narrow, 1, Some(ms(4)));
     }
     assert_eq!((policy.objective(), policy.preferred_batch_size()), (Some(ms(40)), 8));
     assert_eq!(gpu().objective(), None);
@@ -235,7 +282,7 @@ fn a_lone_request_runs_if_it_fits_by_the_mean_and_is_hopeless_otherwise() {
     let mut policy = gpu();
     policy.submit(ms(0), due(0, 12)).unwrap();
     assert_eq!(policy.run(ms(0)), [0]);
-    policy.completed(ms(11), Lane::Narrow, 1, Some(ms(11)));
+    policy.ends(ms(11), Lane::Narrow, 1, Some(ms(11)));
     let refused = policy.submit(ms(11), due(1, 21)).unwrap_err();
     assert_eq!(refused.reason, Refusal::Hopeless { needs: ms(11) });
     policy.submit(ms(11), due(2, 23)).unwrap();
@@ -248,13 +295,13 @@ fn a_lone_request_runs_if_it_fits_by_the_mean_and_is_hopeless_otherwise() {
 fn after_a_second_without_a_run_one_request_runs_as_a_probe() {
     let mut policy = gpu();
     for _ in 0..50 {
-        policy.completed(ms(100), Lane::Narrow, 1, Some(ms(500)));
+        policy.ends(ms(100), Lane::Narrow, 1, Some(ms(500)));
     }
     assert!(policy.submit(ms(1000), due(0, 1090)).is_err());
     policy.submit(ms(1100), due(1, 1190)).unwrap();
     assert_eq!(policy.run(ms(1100)), [1], "the profile would refuse everything for ever");
     assert!(policy.submit(ms(1101), due(2, 1190)).is_err());
-    policy.completed(ms(1111), Lane::Narrow, 1, Some(ms(11)));
+    policy.ends(ms(1111), Lane::Narrow, 1, Some(ms(11)));
     assert!(policy.submit(ms(1111), due(3, 1190)).is_err());
 }
 
@@ -271,6 +318,7 @@ fn those_who_left_or_expired_make_room() {
     let last = due(41, 151);
     let before = (41..).find(|&id| policy.submit(ms(1), due(id, 151)).is_err()).unwrap();
     leaving.iter().for_each(|job| job.gone.set(true));
+    assert!(policy.would_refuse(ms(10), 1, Some(ms(152))).is_none(), "nor is it refused on its headers");
     policy.submit(ms(10), last).unwrap();
     let dispatch = policy.dispatch(ms(11));
     assert_eq!((dispatch.dropped.len(), dispatch.batch), (40, None));
@@ -307,14 +355,14 @@ fn a_lone_request_gets_the_whole_machine_and_several_share_it() {
         policy.submit(ms(1), job(id)).unwrap();
     }
     assert!(policy.dispatch(ms(2)).batch.is_none(), "a wide run excludes all others");
-    policy.completed(ms(8), Lane::Wide, 1, Some(ms(8)));
+    policy.ends(ms(8), Lane::Wide, 1, Some(ms(8)));
     assert_eq!(policy.dispatch(ms(8)).batch.unwrap().lane, Lane::Narrow);
     assert_eq!(policy.dispatch(ms(8)).batch.unwrap().lane, Lane::Narrow);
     assert!(policy.dispatch(ms(8)).batch.is_none());
-    policy.completed(ms(23), Lane::Narrow, 1, Some(ms(15)));
+    policy.ends(ms(23), Lane::Narrow, 1, Some(ms(15)));
     assert_eq!(policy.dispatch(ms(23)).batch.unwrap().lane, Lane::Narrow, "the other one still runs");
-    policy.completed(ms(23), Lane::Narrow, 1, Some(ms(15)));
-    policy.completed(ms(38), Lane::Narrow, 1, Some(ms(15)));
+    policy.ends(ms(23), Lane::Narrow, 1, Some(ms(15)));
+    policy.ends(ms(38), Lane::Narrow, 1, Some(ms(15)));
     policy.submit(ms(38), job(4)).unwrap();
     assert_eq!(policy.dispatch(ms(38)).batch.unwrap().lane, Lane::Wide);
 }
@@ -327,7 +375,7 @@ fn a_wide_lane_that_was_slow_once_is_used_again() {
         policy.submit(now, job(0)).unwrap();
         assert_eq!(policy.dispatch(now).batch.unwrap().lane, Lane::Wide);
         now += ms(80);
-        policy.completed(now, Lane::Wide, 1, Some(ms(80)));
+        policy.ends(now, Lane::Wide, 1, Some(ms(80)));
     }
     // With a deadline that it is not expected to keep, an instance is used that is.
     let deadline = Some(now + ms(40));

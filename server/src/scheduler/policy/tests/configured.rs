@@ -20,7 +20,7 @@ fn a_delay_waits_for_a_full_batch_and_no_longer() {
     assert_eq!(policy.dispatch(ms(12)).wake_at, Some(ms(15)), "the oldest counts");
     let batch = policy.dispatch(ms(15)).batch.unwrap();
     assert_eq!((batch.rows, batch.closed), (2, CloseReason::Delay));
-    policy.completed(ms(30), Lane::Narrow, 2, None);
+    policy.ends(ms(30), Lane::Narrow, 2, None);
     for id in 2..10 {
         policy.submit(ms(30), job(id)).unwrap();
     }
@@ -56,7 +56,7 @@ fn preferred_sizes_mean_what_they_mean_to_triton() {
     submit(&mut policy, 0, 7);
     assert_eq!(policy.run(ms(0)).len(), 4);
     assert_eq!(policy.run_next(ms(3), 4).len(), 2);
-    policy.completed(ms(4), Lane::Narrow, 2, None);
+    policy.ends(ms(4), Lane::Narrow, 2, None);
     assert_eq!(policy.dispatch(ms(4)).wake_at, Some(ms(5)));
     submit(&mut policy, 4, 2);
     // Whoever waited too long takes everything along.
@@ -79,7 +79,7 @@ fn a_queue_is_as_long_and_as_patient_as_configured() {
     let refused = policy.submit(ms(1), job(3)).unwrap_err();
     assert!(matches!(refused.reason, Refusal::QueueFull { retry_after } if retry_after > ms(10)));
     // The batch that runs should have ended at 11 ms, and does not.
-    policy.completed(ms(21), Lane::Narrow, 1, Some(ms(21)));
+    policy.ends(ms(21), Lane::Narrow, 1, Some(ms(21)));
     let dispatch = policy.dispatch(ms(21));
     assert_eq!((dispatch.dropped[0].job.id, dispatch.dropped[0].reason), (1, DropReason::Expired));
     assert_eq!(dispatch.batch.unwrap().jobs[0].id, 2);
@@ -116,6 +116,23 @@ fn higher_priorities_run_first_and_each_has_its_own_queue() {
 }
 
 #[test]
+fn on_headers_alone_nobody_is_refused_whom_another_priority_would_let_in() {
+    let full = QueuePolicy { max_queue_size: Some(1), timeout: None };
+    let some = PolicyLimits { queue_policies: [(2, full)].into(), ..prioritized() };
+    let every = PolicyLimits { default_queue_policy: full, queue_policies: [].into(), ..prioritized() };
+    for (limits, refused) in [(some, false), (every, true)] {
+        let mut policy = with(limits);
+        policy.submit(ms(0), job(9)).unwrap();
+        assert_eq!(policy.run(ms(0)), [9]);
+        for priority in 1..=3 {
+            policy.submit(ms(0), of(priority as usize, priority)).unwrap();
+        }
+        assert!(policy.submit(ms(0), of(4, 2)).is_err());
+        assert_eq!(policy.would_refuse(ms(0), 1, None).is_some(), refused);
+    }
+}
+
+#[test]
 fn a_low_priority_waits_its_time_and_is_then_the_next() {
     let mut policy = with(prioritized());
     policy.submit(ms(0), of(0, 1)).unwrap();
@@ -138,7 +155,7 @@ fn a_priority_that_is_always_refused_has_its_turn() {
         // Two requests a millisecond, where a batch of eight takes 18: four times what can be done.
         now += Duration::from_micros(500);
         if let Some((at, rows)) = ends.filter(|&(at, _)| at <= now) {
-            policy.completed(at, Lane::Narrow, rows, Some(gpu_profile().expected(rows)));
+            policy.ends(at, Lane::Narrow, rows, Some(gpu_profile().expected(rows)));
             ends = None;
         }
         let priority = if id % 4 == 0 { 3 } else { 1 };

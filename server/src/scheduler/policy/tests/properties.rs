@@ -173,7 +173,7 @@ proptest! {
                 Event::Dispatch => { watched.dispatch()?; }
                 Event::Complete { share } => if let Some((lane, rows, expected)) = watched.running.pop() {
                     let took = expected * u32::try_from(share).unwrap() / 100;
-                    watched.policy.completed(watched.now, lane, rows, Some(took));
+                    watched.policy.ends(watched.now, lane, rows, Some(took));
                 },
             }
             prop_assert!(watched.policy.len() <= watched.open.len());
@@ -182,7 +182,7 @@ proptest! {
         loop {
             while watched.dispatch()? {}
             let Some((lane, rows, _)) = watched.running.pop() else { break };
-            watched.policy.completed(watched.now, lane, rows, None);
+            watched.policy.ends(watched.now, lane, rows, None);
         }
         prop_assert!(watched.open.is_empty(), "{:?} never ended", watched.open.keys());
     }
@@ -195,7 +195,7 @@ proptest! {
     ) {
         let mut policy = gpu();
         for _ in 0..300 {
-            policy.completed(ms(0), Lane::Narrow, 8, Some(ms(18)));
+            policy.ends(ms(0), Lane::Narrow, 8, Some(ms(18)));
         }
         let mut arrivals = arrivals.into_iter().enumerate().peekable();
         let (mut now, mut next, mut accepted, mut dropped) = (ms(0), ms(0), 0_u32, 0_u32);
@@ -204,7 +204,7 @@ proptest! {
             let arrival = arrivals.peek().map(|_| next);
             now = ends.map(|(at, _)| at).into_iter().chain(arrival).min().unwrap_or(now);
             if let Some((at, rows)) = ends.filter(|&(at, _)| at == now) {
-                policy.completed(at, Lane::Narrow, rows, Some(gpu_profile().expected(rows)));
+                policy.ends(at, Lane::Narrow, rows, Some(gpu_profile().expected(rows)));
                 ends = None;
             } else if let Some((id, (gap_us, patience))) = arrivals.next() {
                 let deadline = Some(now + ms(patience));
