@@ -123,8 +123,9 @@ pub(super) async fn closed(ask: &Ask, callers: usize, duration: Duration) -> See
     record.borrow_mut().seen(ask.objective, duration)
 }
 
-/// Requests that arrive at `rate` a second on average (Poisson), whatever becomes of those before them, for
-/// `duration`; then waits for the last answers.
+/// Requests that arrive at `rate` a second on average (Poisson), whatever becomes of those before them, for a tenth of
+/// `duration` that does not count, for `duration`, and for a last tenth: those count that are due between, so that the
+/// queue is neither empty when it begins nor emptied without others coming when it ends.
 pub(super) async fn open(ask: &Ask, rate: f64, duration: Duration, seed: u64) -> Seen {
     let record = Rc::new(RefCell::new(Record::default()));
     let local = LocalSet::new();
@@ -132,11 +133,13 @@ pub(super) async fn open(ask: &Ask, rate: f64, duration: Duration, seed: u64) ->
         let start = Instant::now();
         let mut due = Duration::ZERO;
         let mut tasks = tokio::task::JoinSet::new();
+        let counted = duration / 10..duration + duration / 10;
         for (number, gap) in Arrivals::new(rate, seed).enumerate() {
             due += gap;
-            if due >= duration {
+            if due >= counted.end + duration / 10 {
                 break;
             }
+            let counts = counted.contains(&due);
             // The timer ticks in milliseconds: what is due by then is sent at once, and timed from when it was due.
             let due_at = start + due;
             if due_at > Instant::now() {
@@ -144,14 +147,16 @@ pub(super) async fn open(ask: &Ask, rate: f64, duration: Duration, seed: u64) ->
             }
             while tasks.try_join_next().is_some() {}
             if tasks.len() >= MOST_OPEN {
-                record.borrow_mut().failed += 1;
+                record.borrow_mut().failed += usize::from(counts);
                 continue;
             }
             let (ask, record) = (ask.clone(), Rc::clone(&record));
             tasks.spawn_local(async move {
                 let message = ask.messages[number % ask.messages.len()].clone();
                 let outcome = ask.client.ask(number, message, ask.read).await;
-                record.borrow_mut().note(outcome, due_at.elapsed(), ask.objective);
+                if counts {
+                    record.borrow_mut().note(outcome, due_at.elapsed(), ask.objective);
+                }
             });
         }
         let _ =
