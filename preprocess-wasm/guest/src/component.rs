@@ -8,27 +8,47 @@ mod bindings {
     export!(Component);
 }
 
+use std::cell::RefCell;
+
 use bindings::exports::convoy::preprocess::images as wit;
 
-use crate::{error, preprocess, resize};
+use crate::{error, features, preprocess, resize};
 
 struct Component;
 
+thread_local! {
+    /// The image of this instance, with the most pixels it may have, once it was probed.
+    static IMAGE: RefCell<Option<(Vec<u8>, u64)>> = const { RefCell::new(None) };
+}
+
+/// Gives the probed image to `work`.
+fn with_image<R>(work: impl FnOnce(&[u8], u64) -> Result<R, error::Error>) -> Result<R, wit::Error> {
+    IMAGE.with_borrow(|image| match image {
+        Some((bytes, max_pixels)) => Ok(work(bytes, *max_pixels)?),
+        None => Err(wit::Error::InvalidOptions("no image was probed".to_owned())),
+    })
+}
+
 impl wit::Guest for Component {
     fn probe(image: Vec<u8>, max_pixels: u64) -> Result<wit::ImageInfo, wit::Error> {
-        Ok(preprocess::probe(&image, max_pixels)?.into())
+        let info = preprocess::probe(&image, max_pixels)?;
+        IMAGE.set(Some((image, max_pixels)));
+        Ok(info.into())
     }
 
-    fn tensor(image: Vec<u8>, options: wit::Options) -> Result<wit::ImageTensor, wit::Error> {
-        let (resized, placement, source) = preprocess::tensor(&image, &options.into(), options.max_pixels)?;
-        Ok(wit::ImageTensor { pixels: resized.pixels, placement: placement.into(), source: source.into() })
+    fn tensor(options: wit::Options) -> Result<wit::ImageTensor, wit::Error> {
+        let tensor = with_image(|image, max_pixels| preprocess::tensor(image, &options.into(), max_pixels))?;
+        Ok(wit::ImageTensor {
+            pixels: tensor.image.pixels,
+            placement: tensor.placement.into(),
+            features: tensor.features.into(),
+        })
     }
 
-    fn preprocess(image: Vec<u8>, options: wit::Options) -> Result<wit::Preprocessed, wit::Error> {
-        let (jpeg, features, source) = preprocess::preprocess(&image, &options.into(), options.max_pixels)?;
-        let features =
-            wit::Features { mean: features.mean, std: features.std, min: features.min, max: features.max };
-        Ok(wit::Preprocessed { jpeg, features, source: source.into() })
+    fn preprocess(options: wit::Options) -> Result<wit::Preprocessed, wit::Error> {
+        let (jpeg, features) =
+            with_image(|image, max_pixels| preprocess::preprocess(image, &options.into(), max_pixels))?;
+        Ok(wit::Preprocessed { jpeg, features: features.into() })
     }
 }
 
@@ -48,6 +68,15 @@ impl From<wit::Options> for resize::Options {
                 wit::Filter::Bicubic => resize::Filter::Bicubic,
                 wit::Filter::Lanczos3 => resize::Filter::Lanczos3,
             },
+            color: match options.color {
+                wit::Color::Rgb => resize::Color::Rgb,
+                wit::Color::Bgr => resize::Color::Bgr,
+                wit::Color::Gray => resize::Color::Gray,
+            },
+            decode: match options.decode {
+                wit::Decode::Auto => resize::Decode::Auto,
+                wit::Decode::Full => resize::Decode::Full,
+            },
         }
     }
 }
@@ -60,6 +89,12 @@ impl From<resize::Placement> for wit::Placement {
             x_max: placement.x_max,
             y_max: placement.y_max,
         }
+    }
+}
+
+impl From<features::Features> for wit::Features {
+    fn from(features: features::Features) -> Self {
+        Self { mean: features.mean, std: features.std, min: features.min, max: features.max }
     }
 }
 

@@ -1,9 +1,10 @@
 //! The preprocessing component: an encoded image in, what a model takes out.
 //!
 //! It is compiled for `wasm32-unknown-unknown` and imports nothing: no files, no clock, no network. Its pure code
-//! ([`decode`], [`resize`], [`features`], [`encode`]) is compiled and tested natively as well; only `component`,
+//! ([`decode`], [`resize`], [`color`], [`features`], [`encode`]) is compiled and tested natively as well; only `component`,
 //! which translates between it and the WIT interface, is for wasm alone.
 
+pub mod color;
 pub mod decode;
 pub mod encode;
 pub mod error;

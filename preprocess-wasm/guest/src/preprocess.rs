@@ -1,10 +1,11 @@
 //! The component's three functions, in plain Rust.
 
+use crate::color::Resized;
 use crate::decode::Source;
 use crate::encode;
 use crate::error::Error;
 use crate::features::Features;
-use crate::resize::{Options, Placement, Rgb, resize};
+use crate::resize::{Options, Placement, resize};
 
 /// What an encoded image is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,29 +25,32 @@ pub fn probe(bytes: &[u8], max_pixels: u64) -> Result<ImageInfo, Error> {
     Ok(info(&Source::open(bytes, max_pixels)?))
 }
 
-/// Decodes and resizes.
-pub fn tensor(
-    bytes: &[u8],
-    options: &Options,
-    max_pixels: u64,
-) -> Result<(Rgb, Placement, ImageInfo), Error> {
+/// What a model takes of an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// Its pixels, in the size and the colours that were asked for.
+    pub image: Resized,
+    /// Where the upright image lies in it.
+    pub placement: Placement,
+    /// Measured over all its bytes.
+    pub features: Features,
+}
+
+/// Decodes, resizes and measures.
+pub fn tensor(bytes: &[u8], options: &Options, max_pixels: u64) -> Result<Tensor, Error> {
     options.validate()?;
     let source = Source::open(bytes, max_pixels)?;
-    let info = info(&source);
     let orientation = source.header().orientation;
-    let (resized, placement) = resize(&source.decode()?, orientation, options)?;
-    Ok((resized, placement, info))
+    let (rgb, placement) = resize(&source.decode()?, orientation, options)?;
+    let image = Resized::of(rgb, options.color);
+    let features = Features::of(&image.pixels);
+    Ok(Tensor { image, placement, features })
 }
 
 /// Decodes, resizes, measures and encodes as JPEG again.
-pub fn preprocess(
-    bytes: &[u8],
-    options: &Options,
-    max_pixels: u64,
-) -> Result<(Vec<u8>, Features, ImageInfo), Error> {
-    let (resized, _, info) = tensor(bytes, options, max_pixels)?;
-    let features = Features::of(&resized.pixels);
-    Ok((encode::jpeg(&resized)?, features, info))
+pub fn preprocess(bytes: &[u8], options: &Options, max_pixels: u64) -> Result<(Vec<u8>, Features), Error> {
+    let Tensor { image, features, .. } = tensor(bytes, options, max_pixels)?;
+    Ok((encode::jpeg(&image)?, features))
 }
 
 fn info(source: &Source<'_>) -> ImageInfo {

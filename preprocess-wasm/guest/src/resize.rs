@@ -35,6 +35,30 @@ pub struct Options {
     pub fit: Fit,
     /// The resampling filter.
     pub filter: Filter,
+    /// What the bytes of a pixel are.
+    pub color: Color,
+    /// How much of the image is decoded.
+    pub decode: Decode,
+}
+
+/// What the bytes of a pixel are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Color {
+    /// Red, green, blue.
+    Rgb,
+    /// Blue, green, red.
+    Bgr,
+    /// One byte of luma.
+    Gray,
+}
+
+/// How much of an image is decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decode {
+    /// As much as the target can show: never less than twice the target in each direction.
+    Auto,
+    /// Every pixel.
+    Full,
 }
 
 /// What happens when the image's aspect ratio is not the target's.

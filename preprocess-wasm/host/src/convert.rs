@@ -4,10 +4,11 @@
 
 use crate::component::wit;
 use crate::{
-    Features, Filter, Fit, ImageTensor, Limits, Placement, Preprocessed, Resize, SandboxError, SourceImage,
+    Color, Decode, Features, Filter, Fit, ImageTensor, Limits, Placement, Preprocessed, Resize, SandboxError,
+    SourceImage,
 };
 
-pub(crate) fn options(resize: &Resize, limits: &Limits) -> wit::Options {
+pub(crate) fn options(resize: &Resize) -> wit::Options {
     wit::Options {
         width: resize.width,
         height: resize.height,
@@ -22,12 +23,24 @@ pub(crate) fn options(resize: &Resize, limits: &Limits) -> wit::Options {
             Filter::Bicubic => wit::Filter::Bicubic,
             Filter::Lanczos3 => wit::Filter::Lanczos3,
         },
-        max_pixels: limits.max_pixels,
+        color: match resize.color {
+            Color::Rgb => wit::Color::Rgb,
+            Color::Bgr => wit::Color::Bgr,
+            Color::Gray => wit::Color::Gray,
+        },
+        decode: match resize.decode {
+            Decode::Auto => wit::Decode::Auto,
+            Decode::Full => wit::Decode::Full,
+        },
     }
 }
 
-pub(crate) fn tensor(result: wit::ImageTensor, resize: &Resize) -> Result<ImageTensor, SandboxError> {
-    let expected = tensor_bytes(resize);
+pub(crate) fn tensor(
+    result: wit::ImageTensor,
+    info: wit::ImageInfo,
+    resize: &Resize,
+) -> Result<ImageTensor, SandboxError> {
+    let expected = resize.pixel_bytes();
     if result.pixels.len() != expected {
         return Err(misbehaved(format!(
             "it returned {} bytes of pixels where {expected} were asked for",
@@ -44,22 +57,31 @@ pub(crate) fn tensor(result: wit::ImageTensor, resize: &Resize) -> Result<ImageT
         width: resize.width,
         height: resize.height,
         placement: Placement { x_min, y_min, x_max, y_max },
-        source: source(result.source),
+        features: features(result.features)?,
+        source: source(info),
     })
 }
 
-pub(crate) fn preprocessed(result: wit::Preprocessed, resize: &Resize) -> Result<Preprocessed, SandboxError> {
-    let wit::Features { mean, std, min, max } = result.features;
-    if !mean.is_finite() || !std.is_finite() {
-        return Err(misbehaved("it returned features that are not numbers".to_owned()));
-    }
+pub(crate) fn preprocessed(
+    result: wit::Preprocessed,
+    info: wit::ImageInfo,
+    resize: &Resize,
+) -> Result<Preprocessed, SandboxError> {
     Ok(Preprocessed {
         jpeg: result.jpeg,
         width: resize.width,
         height: resize.height,
-        features: Features { mean_brightness: mean, std_brightness: std, min_pixel: min, max_pixel: max },
-        source: source(result.source),
+        features: features(result.features)?,
+        source: source(info),
     })
+}
+
+fn features(features: wit::Features) -> Result<Features, SandboxError> {
+    let wit::Features { mean, std, min, max } = features;
+    if !mean.is_finite() || !std.is_finite() {
+        return Err(misbehaved("it returned features that are not numbers".to_owned()));
+    }
+    Ok(Features { mean_brightness: mean, std_brightness: std, min_pixel: min, max_pixel: max })
 }
 
 pub(crate) fn error(error: wit::Error, limits: &Limits) -> SandboxError {
@@ -74,11 +96,6 @@ pub(crate) fn error(error: wit::Error, limits: &Limits) -> SandboxError {
         wit::Error::OutOfMemory => SandboxError::OutOfMemory { limit_bytes: limits.memory_bytes },
         wit::Error::InvalidOptions(detail) => SandboxError::InvalidOptions { detail },
     }
-}
-
-/// Size of the tensor that is asked for, in bytes.
-pub(crate) fn tensor_bytes(resize: &Resize) -> usize {
-    resize.width as usize * resize.height as usize * 3
 }
 
 fn source(info: wit::ImageInfo) -> SourceImage {

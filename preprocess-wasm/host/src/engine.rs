@@ -82,11 +82,10 @@ impl Guest {
         resize: &Resize,
         allowance: Allowance,
     ) -> Result<ImageTensor, SandboxError> {
-        let options = convert::options(resize, &self.limits);
-        let result = self.call(resize, allowance, |guest, store| {
-            guest.convoy_preprocess_images().call_tensor(store, image, options)
+        let (info, tensor) = self.call(image, resize, allowance, |guest, store| {
+            guest.convoy_preprocess_images().call_tensor(store, convert::options(resize))
         })?;
-        convert::tensor(result, resize)
+        convert::tensor(tensor, info, resize)
     }
 
     /// Runs the component's `preprocess` in a fresh instance.
@@ -96,24 +95,25 @@ impl Guest {
         resize: &Resize,
         allowance: Allowance,
     ) -> Result<Preprocessed, SandboxError> {
-        let options = convert::options(resize, &self.limits);
-        let result = self.call(resize, allowance, |guest, store| {
-            guest.convoy_preprocess_images().call_preprocess(store, image, options)
+        let (info, preprocessed) = self.call(image, resize, allowance, |guest, store| {
+            guest.convoy_preprocess_images().call_preprocess(store, convert::options(resize))
         })?;
-        convert::preprocessed(result, resize)
+        convert::preprocessed(preprocessed, info, resize)
     }
 
+    /// Probes an image in a fresh instance, and makes the one call that the instance is for.
     fn call<R>(
         &self,
+        image: &[u8],
         resize: &Resize,
         allowance: Allowance,
         call: impl FnOnce(&bindings::Preprocessor, &mut Store<Memory>) -> wasmtime::Result<Result<R, wit::Error>>,
-    ) -> Result<R, SandboxError> {
+    ) -> Result<(wit::ImageInfo, R), SandboxError> {
         let Allowance { watch, meter } = allowance;
         let mut store = Store::new(&self.engine, Memory::new(self.limits.memory_bytes, meter));
         store.limiter(|memory| memory);
         // What wasmtime may copy out of the guest, however long a list it returns.
-        store.set_hostcall_fuel(convert::tensor_bytes(resize) + RESULT_SLACK_BYTES);
+        store.set_hostcall_fuel(resize.pixel_bytes() + RESULT_SLACK_BYTES);
         // Without a deadline a store would trap at once.
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |_| match watch.interrupts(Instant::now()) {
@@ -121,7 +121,15 @@ impl Guest {
             None => Ok(UpdateDeadline::Continue(1)),
         });
         let _running = self.ticker.running();
-        let result = self.instantiate.instantiate(&mut store).and_then(|guest| call(&guest, &mut store));
+        let probe_and_call = |store: &mut Store<Memory>| {
+            let guest = self.instantiate.instantiate(&mut *store)?;
+            let images = guest.convoy_preprocess_images();
+            match images.call_probe(&mut *store, image, self.limits.max_pixels)? {
+                Ok(info) => Ok(call(&guest, store)?.map(|result| (info, result))),
+                Err(error) => Ok(Err(error)),
+            }
+        };
+        let result = probe_and_call(&mut store);
         match result {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(_)) if store.data().was_refused_by_meter() => Err(NO_ROOM),

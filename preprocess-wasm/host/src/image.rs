@@ -5,7 +5,7 @@ use crate::Placement;
 /// An image as a model takes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageTensor {
-    /// Interleaved RGB (height, width, channel): `width * height * 3` bytes.
+    /// Interleaved (height, width, channel): `width * height * 3` bytes, of gray a third.
     pub pixels: Vec<u8>,
     /// Width in pixels.
     pub width: u32,
@@ -13,6 +13,8 @@ pub struct ImageTensor {
     pub height: u32,
     /// Where the image lies in the tensor.
     pub placement: Placement,
+    /// Measured over all bytes of `pixels`.
+    pub features: Features,
     /// What the sender's image was.
     pub source: SourceImage,
 }
@@ -32,7 +34,7 @@ pub struct Preprocessed {
     pub source: SourceImage,
 }
 
-/// Statistics over all bytes of a resized RGB image.
+/// Statistics over all bytes of a resized image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Features {
     /// Mean, 0..=255.

@@ -28,5 +28,5 @@ pub use error::SandboxError;
 pub use image::{Features, ImageTensor, Preprocessed, SourceImage};
 pub use limits::{Limits, SandboxConfig};
 pub use placement::Placement;
-pub use resize::{Filter, Fit, ParseOptionError, Resize};
+pub use resize::{Color, Decode, Filter, Fit, ParseOptionError, Resize};
 pub use sandbox::Sandbox;

@@ -14,6 +14,17 @@ pub struct Resize {
     pub fit: Fit,
     /// The resampling filter.
     pub filter: Filter,
+    /// What the bytes of a pixel are.
+    pub color: Color,
+    /// How much of the image is decoded.
+    pub decode: Decode,
+}
+
+impl Resize {
+    /// Bytes of the pixels it gives.
+    pub fn pixel_bytes(&self) -> usize {
+        self.width as usize * self.height as usize * self.color.channels()
+    }
 }
 
 /// What happens when the image's aspect ratio is not the target's.
@@ -42,7 +53,30 @@ pub enum Filter {
     Lanczos3,
 }
 
-/// A word that names no [`Fit`] or [`Filter`].
+/// What the bytes of a pixel are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Color {
+    /// Red, green, blue.
+    #[default]
+    Rgb,
+    /// Blue, green, red.
+    Bgr,
+    /// One byte of luma, (299 R + 587 G + 114 B) / 1000: Pillow's `L`.
+    Gray,
+}
+
+/// How much of an image is decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Decode {
+    /// As much as the target can show: a large JPEG may be decoded at a half, a quarter or an eighth of its size, though
+    /// never at less than twice the target in each direction.
+    #[default]
+    Auto,
+    /// Every pixel.
+    Full,
+}
+
+/// A word that names no [`Fit`], [`Filter`], [`Color`] or [`Decode`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{value}` is no {option}: use one of {expected}.")]
 pub struct ParseOptionError {
@@ -51,67 +85,54 @@ pub struct ParseOptionError {
     expected: &'static str,
 }
 
-impl Fit {
-    /// The word for it in configurations.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Stretch => "stretch",
-            Self::Letterbox => "letterbox",
-            Self::Crop => "crop",
+/// Gives an option its words: `as_str`, `Display` and `FromStr`.
+macro_rules! words {
+    ($option:ident, $name:literal, $($variant:ident = $word:literal),+; $expected:literal) => {
+        impl $option {
+            /// The word for it in configurations.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word),+
+                }
+            }
         }
-    }
-}
 
-impl Filter {
-    /// The word for it in configurations.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Nearest => "nearest",
-            Self::Bilinear => "bilinear",
-            Self::Bicubic => "bicubic",
-            Self::Lanczos3 => "lanczos3",
+        impl fmt::Display for $option {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
         }
-    }
+
+        impl FromStr for $option {
+            type Err = ParseOptionError;
+
+            fn from_str(value: &str) -> Result<Self, Self::Err> {
+                match value {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(ParseOptionError {
+                        option: $name,
+                        value: value.to_owned(),
+                        expected: $expected,
+                    }),
+                }
+            }
+        }
+    };
 }
 
-impl fmt::Display for Fit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
+words!(Fit, "fit", Stretch = "stretch", Letterbox = "letterbox", Crop = "crop"; "stretch, letterbox, crop");
+words!(Filter, "filter", Nearest = "nearest", Bilinear = "bilinear", Bicubic = "bicubic", Lanczos3 = "lanczos3";
+    "nearest, bilinear, bicubic, lanczos3");
+words!(Color, "color", Rgb = "rgb", Bgr = "bgr", Gray = "gray"; "rgb, bgr, gray");
+words!(Decode, "decode", Auto = "auto", Full = "full"; "auto, full");
 
-impl fmt::Display for Filter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for Fit {
-    type Err = ParseOptionError;
-
-    fn from_str(value: &str) -> Result<Self, Self::Err> {
-        [Self::Stretch, Self::Letterbox, Self::Crop].into_iter().find(|fit| fit.as_str() == value).ok_or_else(
-            || ParseOptionError {
-                option: "fit",
-                value: value.to_owned(),
-                expected: "stretch, letterbox, crop",
-            },
-        )
-    }
-}
-
-impl FromStr for Filter {
-    type Err = ParseOptionError;
-
-    fn from_str(value: &str) -> Result<Self, Self::Err> {
-        [Self::Nearest, Self::Bilinear, Self::Bicubic, Self::Lanczos3]
-            .into_iter()
-            .find(|filter| filter.as_str() == value)
-            .ok_or_else(|| ParseOptionError {
-                option: "filter",
-                value: value.to_owned(),
-                expected: "nearest, bilinear, bicubic, lanczos3",
-            })
+impl Color {
+    /// Bytes of a pixel.
+    pub const fn channels(self) -> usize {
+        match self {
+            Self::Rgb | Self::Bgr => 3,
+            Self::Gray => 1,
+        }
     }
 }
 
@@ -128,6 +149,12 @@ mod tests {
         }
         for filter in [Filter::Nearest, Filter::Bilinear, Filter::Bicubic, Filter::Lanczos3] {
             assert_eq!(filter.to_string().parse::<Filter>().unwrap(), filter);
+        }
+        for color in [Color::Rgb, Color::Bgr, Color::Gray] {
+            assert_eq!(color.to_string().parse::<Color>().unwrap(), color);
+        }
+        for decode in [Decode::Auto, Decode::Full] {
+            assert_eq!(decode.to_string().parse::<Decode>().unwrap(), decode);
         }
     }
 

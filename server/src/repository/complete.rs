@@ -84,6 +84,8 @@ pub(crate) fn complete(
             height: side(pixels.height),
             fit: parameters.fit,
             filter: parameters.filter,
+            color: parameters.color,
+            decode: parameters.decode,
         },
     });
     let inputs = inputs.into_iter().enumerate().map(|(at, tensor)| {

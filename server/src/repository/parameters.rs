@@ -6,13 +6,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use convoy_proto::inference::ModelParameter;
-use sandbox::{Filter, Fit};
+use sandbox::{Color, Decode, Filter, Fit};
 
 use super::version::Task;
 use crate::detection::BoxFormat;
 
 /// Every parameter there is.
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 20] = [
     "task",
     "labels",
     "keep_classes",
@@ -24,6 +24,8 @@ const KNOWN: [&str; 18] = [
     "box_format",
     "fit",
     "filter",
+    "color",
+    "decode",
     "mean",
     "scale",
     "intra_op_thread_count",
@@ -73,7 +75,11 @@ pub(crate) struct Parameters {
     pub(crate) fit: Fit,
     /// `filter`: how it is resampled. Default: `bilinear`.
     pub(crate) filter: Filter,
-    /// `mean`: one number, or one for each of red, green, blue. `None`: not given.
+    /// `color`: the order of an encoded image's channels in the input. Default: `rgb`.
+    pub(crate) color: Color,
+    /// `decode`: whether large JPEGs may be decoded at a fraction of their size. Default: `auto`, they may.
+    pub(crate) decode: Decode,
+    /// `mean`: one number, or one for each channel. `None`: not given.
     pub(crate) mean: Option<[f32; 3]>,
     /// `scale`: as `mean`. A float input's value is (u8 - mean) * scale.
     pub(crate) scale: Option<[f32; 3]>,
@@ -117,6 +123,8 @@ impl Parameters {
             box_format: given.parse("box_format")?.unwrap_or_default(),
             fit: given.parse("fit")?.unwrap_or_default(),
             filter: given.parse("filter")?.unwrap_or(Filter::Bilinear),
+            color: given.color()?,
+            decode: given.parse("decode")?.unwrap_or_default(),
             mean: given.channels("mean")?,
             scale: given.channels("scale")?,
             intra_op_threads: given.at_least_one("intra_op_thread_count")?,
@@ -135,6 +143,8 @@ impl Parameters {
         if is_vision {
             default("fit", &self.fit);
             default("filter", &self.filter);
+            default("color", &self.color);
+            default("decode", &self.decode);
         }
         if self.task == Task::Detection {
             default("score_threshold", &self.score_threshold);
@@ -170,6 +180,15 @@ impl Given<'_> {
             })
         };
         self.text(name).map(parse).transpose()
+    }
+
+    fn color(&self) -> Result<Color, String> {
+        match self.parse("color")?.unwrap_or_default() {
+            Color::Gray => {
+                Err("parameter `color` is gray, but an image input has three channels: rgb or bgr".to_owned())
+            }
+            color => Ok(color),
+        }
     }
 
     fn fraction(&self, name: &str) -> Result<Option<f32>, String> {
@@ -266,6 +285,7 @@ mod tests {
         assert_eq!((parameters.task, parameters.slo), (Task::None, None));
         assert_eq!((parameters.score_threshold, parameters.iou_threshold), (0.35, 0.5));
         assert_eq!((parameters.fit, parameters.filter), (Fit::Stretch, Filter::Bilinear));
+        assert_eq!((parameters.color, parameters.decode), (Color::Rgb, Decode::Auto));
         let mut completed = HashMap::new();
         parameters.complete(&mut completed, true);
         assert_eq!(completed["task"].string_value, "none");
@@ -283,6 +303,8 @@ mod tests {
             ("mean", "127.5"),
             ("scale", "0.1, 0.2,0.3"),
             ("fit", "letterbox"),
+            ("color", "bgr"),
+            ("decode", "full"),
             ("slo_ms", "2.5"),
         ])
         .unwrap();
@@ -290,6 +312,7 @@ mod tests {
         assert_eq!(parameters.mean, Some([127.5; 3]));
         assert_eq!(parameters.scale, Some([0.1, 0.2, 0.3]));
         assert_eq!(parameters.fit, Fit::Letterbox);
+        assert_eq!((parameters.color, parameters.decode), (Color::Bgr, Decode::Full));
         assert_eq!(parameters.slo, Some(Some(Duration::from_micros(2_500))));
         assert_eq!(parse(&[("slo_ms", "none")]).unwrap().slo, Some(None));
     }
@@ -308,6 +331,8 @@ mod tests {
             (&[("scale", "inf")], "one number"),
             (&[("labels", "../secret")], "in the model's folder"),
             (&[("fit", "cover")], "stretch, letterbox, crop"),
+            (&[("color", "gray")], "rgb or bgr"),
+            (&[("decode", "half")], "auto, full"),
             (&[("device_id", "-1")], "number of a GPU"),
             (&[("slo_ms", "0")], "number of milliseconds"),
             (&[("slo_ms", "1s")], "or none"),

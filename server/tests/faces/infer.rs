@@ -6,7 +6,7 @@ use convoy_proto::inference::{
     InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse,
     SystemSharedMemoryStatusRequest,
 };
-use sandbox::{Filter, Fit, Resize};
+use sandbox::{Color, Decode, Filter, Fit, Resize};
 use serde_json::Value;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Status};
@@ -45,7 +45,14 @@ fn grey() -> Bytes {
 }
 
 async fn photo_pixels() -> Bytes {
-    let resize = Resize { width: 300, height: 300, fit: Fit::Stretch, filter: Filter::Bilinear };
+    let resize = Resize {
+        width: 300,
+        height: 300,
+        fit: Fit::Stretch,
+        filter: Filter::Bilinear,
+        color: Color::Rgb,
+        decode: Decode::Auto,
+    };
     sandbox().tensor(photo(), resize, None).await.unwrap().pixels.into()
 }
 

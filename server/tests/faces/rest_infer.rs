@@ -4,7 +4,7 @@ use flate2::Compression;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use flate2::write::GzEncoder;
 use reqwest::{Client, RequestBuilder, Response};
-use sandbox::{Filter, Fit, Resize};
+use sandbox::{Color, Decode, Filter, Fit, Resize};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 
@@ -69,7 +69,14 @@ fn detections(output: &Value) -> Vec<Value> {
 }
 
 async fn photo_pixels() -> Vec<u8> {
-    let resize = Resize { width: 300, height: 300, fit: Fit::Stretch, filter: Filter::Bilinear };
+    let resize = Resize {
+        width: 300,
+        height: 300,
+        fit: Fit::Stretch,
+        filter: Filter::Bilinear,
+        color: Color::Rgb,
+        decode: Decode::Auto,
+    };
     sandbox().tensor(photo(), resize, None).await.unwrap().pixels
 }
 

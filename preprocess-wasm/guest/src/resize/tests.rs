@@ -3,7 +3,7 @@
 use super::*;
 
 fn options(width: u32, height: u32, fit: Fit) -> Options {
-    Options { width, height, fit, filter: Filter::Bicubic }
+    Options { width, height, fit, filter: Filter::Bicubic, color: Color::Rgb, decode: Decode::Full }
 }
 
 /// Left half red, right half blue.
@@ -32,7 +32,7 @@ fn the_same_size_is_a_copy() {
 fn every_filter_keeps_one_colour() {
     let image = Rgb { width: 50, height: 31, pixels: [10, 200, 30].repeat(50 * 31) };
     for filter in [Filter::Nearest, Filter::Bilinear, Filter::Bicubic, Filter::Lanczos3] {
-        let options = Options { width: 17, height: 64, fit: Fit::Stretch, filter };
+        let options = Options { filter, ..options(17, 64, Fit::Stretch) };
         let (resized, _) = resize(&image, Orientation::NoTransforms, &options).unwrap();
         assert_eq!(resized.pixels, [10, 200, 30].repeat(17 * 64), "{filter:?}");
     }

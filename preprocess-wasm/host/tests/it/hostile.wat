@@ -1,10 +1,13 @@
-;; A component of the right world that does what the first byte of its "image" says. An export's flat signature is
-;; the canonical ABI's: the image's address and length, then the options' fields; the address of the result.
+;; A component of the right world whose `tensor` does what the first byte of the probed "image" says. An export's flat
+;; signature is the canonical ABI's: the image's address and length, or the options' fields; the address of the result.
 (module
   (memory (export "memory") 1)
 
   ;; What a guest that outlived its image would know of it: how many there were, in a global and in memory.
   (global $images (mut i32) (i32.const 0))
+
+  ;; The first byte of the image, once it was probed.
+  (global $does (mut i32) (i32.const 0))
 
   ;; Every image of these tests is a few bytes long: one place is enough.
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
@@ -13,22 +16,28 @@
     (i32.add (call $recurse (i32.add (local.get 0) (i32.const 1))) (i32.const 1)))
 
   ;; Writes `ok` of a tensor of `length` bytes at `address` and returns where it is written: discriminant at 0,
-  ;; list at 4, placement (0, 0, 1, 1) at 12, width, height and two empty strings at 28.
+  ;; list at 8, placement (0, 0, 1, 1) at 16, features (all zero) at 32.
   (func $answer (param $address i32) (param $length i32) (result i32)
     (i32.store8 (i32.const 16) (i32.const 0))
-    (i32.store (i32.const 20) (local.get $address))
-    (i32.store (i32.const 24) (local.get $length))
-    (f32.store (i32.const 36) (f32.const 1))
+    (i32.store (i32.const 24) (local.get $address))
+    (i32.store (i32.const 28) (local.get $length))
     (f32.store (i32.const 40) (f32.const 1))
-    (i32.store (i32.const 44) (i32.const 7))
-    (i32.store (i32.const 48) (i32.const 5))
+    (f32.store (i32.const 44) (f32.const 1))
     (i32.const 16))
 
-  (func $tensor (export "convoy:preprocess/images@0.1.0#tensor")
-    (param $image i32) (param $length i32) (param $width i32) (param $height i32)
-    (param $fit i32) (param $filter i32) (param $max_pixels i64) (result i32)
+  ;; Remembers the first byte, and answers `ok` of 7x5 and two empty strings: discriminant at 0, sides at 4 and 8.
+  (func (export "convoy:preprocess/images@0.2.0#probe")
+    (param $image i32) (param $length i32) (param $max_pixels i64) (result i32)
+    (global.set $does (i32.load8_u (local.get $image)))
+    (i32.store (i32.const 132) (i32.const 7))
+    (i32.store (i32.const 136) (i32.const 5))
+    (i32.const 128))
+
+  (func $tensor (export "convoy:preprocess/images@0.2.0#tensor")
+    (param $width i32) (param $height i32) (param $fit i32) (param $filter i32) (param $color i32) (param $decode i32)
+    (result i32)
     (local $does i32)
-    (local.set $does (i32.load8_u (local.get $image)))
+    (local.set $does (global.get $does))
     ;; L: an endless loop.
     (if (i32.eq (local.get $does) (i32.const 0x4c)) (then (loop $again (br $again))))
     ;; M: takes memory until it gets no more, then gives up as an allocator does.
@@ -71,7 +80,5 @@
     ;; Anything else: a black image.
     (call $answer (i32.const 2048) (i32.mul (i32.mul (local.get $width) (local.get $height)) (i32.const 3))))
 
-  (func (export "convoy:preprocess/images@0.1.0#preprocess")
-    (param i32 i32 i32 i32 i32 i32 i64) (result i32) (unreachable))
-
-  (func (export "convoy:preprocess/images@0.1.0#probe") (param i32 i32 i64) (result i32) (unreachable)))
+  (func (export "convoy:preprocess/images@0.2.0#preprocess")
+    (param i32 i32 i32 i32 i32 i32) (result i32) (unreachable)))

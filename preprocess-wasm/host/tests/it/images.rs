@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use image::{DynamicImage, ImageFormat};
-use sandbox::{Filter, Fit, Limits, MemoryMeter, Placement, Resize, Sandbox, SandboxConfig, SandboxError};
+use sandbox::{
+    Color, Filter, Fit, Limits, MemoryMeter, Placement, Resize, Sandbox, SandboxConfig, SandboxError,
+};
 
 use crate::fixtures::{encode, photo, sandbox, stretch};
 
@@ -14,6 +16,8 @@ use crate::fixtures::{encode, photo, sandbox, stretch};
 async fn the_photo_becomes_the_detectors_tensor() {
     let tensor = sandbox().tensor(photo(), stretch(300, 300), None).await.unwrap();
     assert_eq!((tensor.width, tensor.height, tensor.pixels.len()), (300, 300, 270_000));
+    let mean = tensor.pixels.iter().map(|&b| f64::from(b)).sum::<f64>() / 270_000.0;
+    assert!((tensor.features.mean_brightness - mean).abs() < 1e-9, "{:?}", tensor.features);
     assert_eq!(tensor.placement, Placement::FULL);
     assert_eq!((tensor.source.width, tensor.source.height), (546, 413));
     assert_eq!((tensor.source.format.as_str(), tensor.source.mode.as_str()), ("JPEG", "RGB"));
@@ -72,6 +76,20 @@ async fn every_format_is_decoded() {
 }
 
 #[tokio::test]
+async fn the_bytes_are_of_the_colours_that_were_asked_for() {
+    let image = image::RgbImage::from_pixel(40, 30, image::Rgb([200, 40, 90]));
+    let png = encode(&DynamicImage::ImageRgb8(image), ImageFormat::Png);
+    // Pillow's `convert("L")` of (200, 40, 90) gives 94.
+    let cases: [(Color, &[u8]); 3] =
+        [(Color::Rgb, &[200, 40, 90]), (Color::Bgr, &[90, 40, 200]), (Color::Gray, &[94])];
+    for (color, pixel) in cases {
+        let resize = Resize { color, ..stretch(8, 8) };
+        let tensor = sandbox().tensor(png.clone(), resize, None).await.unwrap();
+        assert_eq!(tensor.pixels, pixel.repeat(64), "{color}");
+    }
+}
+
+#[tokio::test]
 async fn exif_orientation_turns_the_image_upright() {
     // White above black; orientation 6 says: turn clockwise by 90 degrees, which puts white on the right.
     let image = image::RgbImage::from_fn(40, 20, |_, y| image::Rgb([if y < 10 { 255 } else { 0 }; 3]));
@@ -79,7 +97,7 @@ async fn exif_orientation_turns_the_image_upright() {
     let mut turned = plain[..2].to_vec();
     turned.extend(b"\xff\xe1\0\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0");
     turned.extend(&plain[2..]);
-    let resize = Resize { width: 20, height: 40, fit: Fit::Stretch, filter: Filter::Nearest };
+    let resize = Resize { filter: Filter::Nearest, ..stretch(20, 40) };
     let tensor = sandbox().tensor(turned.into(), resize, None).await.unwrap();
     assert_eq!((tensor.source.width, tensor.source.height), (20, 40));
     for row in tensor.pixels.chunks_exact(20 * 3) {
@@ -89,7 +107,7 @@ async fn exif_orientation_turns_the_image_upright() {
 
 #[tokio::test]
 async fn a_letterboxed_image_is_placed_between_bars() {
-    let resize = Resize { width: 300, height: 300, fit: Fit::Letterbox, filter: Filter::Bilinear };
+    let resize = Resize { fit: Fit::Letterbox, filter: Filter::Bilinear, ..stretch(300, 300) };
     let tensor = sandbox().tensor(photo(), resize, None).await.unwrap();
     let placement = tensor.placement;
     assert_eq!((placement.x_min, placement.x_max), (0.0, 1.0));

@@ -3,7 +3,7 @@
 use crate::Error;
 use convoy_proto::inference::ModelConfig;
 use convoy_proto::inference::model_input::Format;
-use sandbox::{Filter, Resize};
+use sandbox::{Color, Filter, Resize};
 use std::str::FromStr;
 
 /// The image input of a detection model.
@@ -41,7 +41,12 @@ impl ModelInput {
             height,
             fit: option(parameter("fit")).map_err(&unfit)?,
             filter: option::<Filter>(parameter("filter")).map_err(&unfit)?,
+            color: option(parameter("color")).map_err(&unfit)?,
+            decode: option(parameter("decode")).map_err(&unfit)?,
         };
+        if resize.color == Color::Gray {
+            return Err(unfit("its color is gray, and a tensor of three channels is sent".to_owned()));
+        }
         Ok(Self { model: config.name.clone(), version, tensor: input.name.clone(), resize })
     }
 
@@ -81,7 +86,7 @@ mod tests {
 
     use super::*;
     use convoy_proto::inference::{self, ModelParameter};
-    use sandbox::Fit;
+    use sandbox::{Decode, Fit};
 
     fn config(format: Format, dims: &[i64], max_batch_size: i32, parameters: &[(&str, &str)]) -> ModelConfig {
         let parameters = parameters
@@ -119,12 +124,20 @@ mod tests {
     }
 
     #[test]
-    fn fit_and_filter_are_the_configured_ones_or_the_defaults() {
-        let parameters = [("task", "detection"), ("fit", "letterbox"), ("filter", "bilinear")];
+    fn fit_filter_color_and_decode_are_the_configured_ones_or_the_defaults() {
+        let parameters = [
+            ("task", "detection"),
+            ("fit", "letterbox"),
+            ("filter", "bilinear"),
+            ("color", "bgr"),
+            ("decode", "full"),
+        ];
         let input = ModelInput::of(&config(Format::Nhwc, &[4, 4, 3], 1, &parameters), None).unwrap();
         assert_eq!((input.resize.fit, input.resize.filter), (Fit::Letterbox, Filter::Bilinear));
+        assert_eq!((input.resize.color, input.resize.decode), (Color::Bgr, Decode::Full));
         let input = ModelInput::of(&config(Format::Nhwc, &[4, 4, 3], 1, DETECTION), None).unwrap();
         assert_eq!((input.resize.fit, input.resize.filter), (Fit::Stretch, Filter::Bicubic));
+        assert_eq!((input.resize.color, input.resize.decode), (Color::Rgb, Decode::Auto));
     }
 
     #[test]
@@ -138,6 +151,7 @@ mod tests {
             (config(Format::None, &[1, 4, 4, 3], 1, DETECTION), "no image"),
             (config(Format::None, &[], 0, DETECTION), "no image"),
             (config(Format::Nhwc, &[4, 4, 3], 1, &[("task", "detection"), ("fit", "cover")]), "cover"),
+            (config(Format::Nhwc, &[4, 4, 3], 1, &[("task", "detection"), ("color", "gray")]), "gray"),
         ] {
             let error = ModelInput::of(&config, None).unwrap_err();
             assert!(

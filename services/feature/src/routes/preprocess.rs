@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use sandbox::{Filter, Fit, Preprocessed, Resize, SourceImage};
+use sandbox::{Color, Decode, Filter, Fit, Preprocessed, Resize, SourceImage};
 use serde::{Deserialize, Serialize};
 use service_kit::http_server;
 use service_kit::timestamp::now_rfc3339;
@@ -100,7 +100,15 @@ fn parse(body: &[u8], max_image: usize) -> Result<Job, Failure> {
     let rest = || -> Result<(Bytes, Resize), Error> {
         let image = decode_image(body.image.as_deref(), max_image)?;
         let (width, height) = (size("width", body.width)?, size("height", body.height)?);
-        Ok((image, Resize { width, height, fit: Fit::Stretch, filter: Filter::Bicubic }))
+        let resize = Resize {
+            width,
+            height,
+            fit: Fit::Stretch,
+            filter: Filter::Bicubic,
+            color: Color::Rgb,
+            decode: Decode::Auto,
+        };
+        Ok((image, resize))
     };
     let (image, resize) = rest().map_err(|error| error.of(body.request_id.as_deref()))?;
     Ok(Job { image, resize, request_id: body.request_id })
