@@ -7,7 +7,7 @@ use crate::limits::{self, EarlyRefusals, InFlight, Reason};
 use crate::metrics::Metrics;
 use crate::repository::{ModelRepository, ModelVersion};
 use sandbox::Sandbox;
-use service_kit::{Readiness, Shutdown};
+use service_kit::{ErrorCode, Readiness, Shutdown};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -89,8 +89,8 @@ impl ServingState {
     }
 
     /// Whether a request is refused whatever is in it, so that its body need not be read: because the models are not
-    /// loaded yet, because requests in progress hold all the memory they may, or because what is queued for `model`
-    /// (its name and version; `None`: for each model) would make it too late. Counts what it refuses.
+    /// loaded yet, because requests in progress hold all the memory they may, or because `model` (its name and version;
+    /// `None`: each model) could not answer it in time. Counts what it refuses, and for the model if it is known which.
     pub(crate) fn refuses_early(
         &self,
         model: Option<(&str, &str)>,
@@ -100,21 +100,24 @@ impl ServingState {
             Ok(models) => models,
             Err(loading) => return Some(loading),
         };
-        if self.in_flight.is_crowded() {
-            self.early_refusals.count(Reason::Memory);
-            return Some(self.in_flight.refusal());
-        }
-        let refusal = match model {
-            Some((name, version)) => self.model(name, version).ok()?.would_refuse(deadline)?,
-            None => {
-                let versions = models.versions();
-                let mut refusals = versions.iter().map(|version| version.would_refuse(deadline));
-                let first = refusals.next()??;
-                refusals.all(|refusal| refusal.is_some()).then_some(first)?
-            }
+        let asked = match model {
+            // One that is not there is said to be so by whoever looks for it.
+            Some((name, version)) => models.get(name, version).into_iter().collect(),
+            None => models.versions(),
         };
-        self.early_refusals.count(Reason::Backlog);
-        Some(refusal)
+        let error = if self.in_flight.is_crowded() {
+            self.early_refusals.count(Reason::Memory);
+            self.in_flight.refusal()
+        } else {
+            let refusals = asked.iter().map(|version| version.would_refuse(deadline));
+            let error = mildest(refusals.collect::<Option<_>>()?)?;
+            self.early_refusals.count(Reason::of(&error));
+            error
+        };
+        if let [version] = &asked[..] {
+            version.refused_early(error.code());
+        }
+        Some(error)
     }
 
     /// Whether requests can be answered now and will be for a while.
@@ -134,5 +137,30 @@ impl ServingState {
     /// Tells handlers of endless calls when to end them.
     pub(crate) fn shutdown(&self) -> &Shutdown {
         &self.shutdown
+    }
+}
+
+/// Of all models' refusals the one that says most for coming again: which model the request is for, nobody knows yet.
+fn mildest(refusals: Vec<ServingError>) -> Option<ServingError> {
+    let (again, never): (Vec<_>, Vec<_>) =
+        refusals.into_iter().partition(|error| error.code() == ErrorCode::Overloaded);
+    again.into_iter().min_by_key(ServingError::retry_after).or_else(|| never.into_iter().next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_refusal_by_all_models_is_told_as_the_one_that_ends_first() {
+        let hopeless = ServingError::DeadlineExceeded("The deadline is too short.".to_owned());
+        let full = |seconds| ServingError::Overloaded {
+            detail: "The queue is full".to_owned(),
+            retry_after: Duration::from_secs(seconds),
+        };
+        assert_eq!(mildest(vec![hopeless.clone(), full(2), full(1)]), Some(full(1)));
+        assert_eq!(mildest(vec![hopeless.clone()]), Some(hopeless));
+        assert_eq!(mildest(vec![]), None, "without a model nothing is refused");
     }
 }

@@ -1,6 +1,7 @@
 //! What operators see of the limits.
 
 use super::InFlight;
+use crate::error::ServingError;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounterVec, IntGauge, Opts};
@@ -10,8 +11,22 @@ use prometheus::{IntCounterVec, IntGauge, Opts};
 pub(crate) enum Reason {
     /// What is queued would make it too late.
     Backlog,
+    /// Its deadline is shorter than the model needs.
+    Hopeless,
     /// `--max-inflight-bytes`.
     Memory,
+}
+
+impl Reason {
+    const ALL: [Self; 3] = [Self::Backlog, Self::Hopeless, Self::Memory];
+
+    /// Why a model refused.
+    pub(crate) fn of(refusal: &ServingError) -> Self {
+        match refusal {
+            ServingError::DeadlineExceeded(_) => Self::Hopeless,
+            _ => Self::Backlog,
+        }
+    }
 }
 
 /// Counts calls refused before all of them was read; clones count together.
@@ -28,7 +43,7 @@ impl EarlyRefusals {
             "Requests refused on their headers, or before all of their bodies was read, by reason",
         );
         let counter = IntCounterVec::new(options, &["reason"])?;
-        for reason in [Reason::Backlog, Reason::Memory] {
+        for reason in Reason::ALL {
             counter.with_label_values(&[reason.as_str()]);
         }
         Ok(Self { counter })
@@ -47,6 +62,7 @@ impl Reason {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Backlog => "backlog",
+            Self::Hopeless => "hopeless",
             Self::Memory => "memory",
         }
     }

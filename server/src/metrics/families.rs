@@ -87,7 +87,7 @@ impl Families {
             )?,
             inferences: counter(
                 "nv_inference_count",
-                "Number of inferences performed (a batch of n rows counts n)",
+                "Number of inferences performed (a successful request of n rows counts n)",
                 &[],
             )?,
             executions: counter("nv_inference_exec_count", "Number of model executions performed", &[])?,

@@ -24,6 +24,7 @@ impl VersionObserver {
         version: &str,
     ) -> Self {
         let observer = observer.of_version(ModelLabels { model, version }).unwrap_or(observer);
+        statistics.tell(&observer);
         Self { statistics, observer }
     }
 }
@@ -39,9 +40,8 @@ impl ServingObserver for VersionObserver {
         self.observer.request_failed(labels, code);
     }
 
-    fn request_abandoned(&self, labels: ModelLabels<'_>) {
-        self.observer.request_abandoned(labels);
-    }
+    // Told by whoever stopped waiting, in `ModelVersion::infer`: so each request counts once, wherever it was then.
+    fn request_abandoned(&self, _: ModelLabels<'_>) {}
 
     fn batch_executed(&self, labels: ModelLabels<'_>, report: &BatchReport) {
         self.statistics.executed(report);

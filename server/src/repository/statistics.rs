@@ -3,10 +3,12 @@
 //! Durations of requests are sums over requests: each request of a batch adds the whole batch's compute times.
 //! Durations by batch size are sums over executions.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::scheduler::{BatchReport, RequestReport, lock};
+use service_kit::ErrorCode;
+
+use crate::scheduler::{BatchReport, ModelLabels, RequestReport, ServingObserver, lock};
 
 /// How often something happened, and how long it took altogether.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,9 +76,10 @@ pub struct ModelStatistics {
 }
 
 /// Where a version's statistics are gathered.
-#[derive(Debug)]
 pub(crate) struct VersionStatistics {
     gathered: Mutex<Gathered>,
+    /// Who is told of failures that the scheduler does not see. It ends with the scheduler.
+    observer: OnceLock<Weak<dyn ServingObserver>>,
 }
 
 #[derive(Debug)]
@@ -102,7 +105,7 @@ impl VersionStatistics {
             requests: InferStatistics::default(),
             batches,
         };
-        Self { gathered: Mutex::new(gathered) }
+        Self { gathered: Mutex::new(gathered), observer: OnceLock::new() }
     }
 
     pub(crate) fn succeeded(&self, report: &RequestReport) {
@@ -114,6 +117,27 @@ impl VersionStatistics {
         requests.compute_input.add(report.compute_input);
         requests.compute_infer.add(report.compute_infer);
         requests.compute_output.add(report.compute_output);
+    }
+
+    /// Tells `observer` from now on; only the first one.
+    pub(crate) fn tell(&self, observer: &Arc<dyn ServingObserver>) {
+        let _ = self.observer.set(Arc::downgrade(observer));
+    }
+
+    /// A request's caller gave up, `after` this long.
+    pub(crate) fn abandoned(&self, labels: ModelLabels<'_>, after: Duration) {
+        self.failed(after);
+        if let Some(observer) = self.observer.get().and_then(Weak::upgrade) {
+            observer.request_abandoned(labels);
+        }
+    }
+
+    /// A request was answered with an error of this code before it was read.
+    pub(crate) fn refused_early(&self, labels: ModelLabels<'_>, code: ErrorCode) {
+        self.failed(Duration::ZERO);
+        if let Some(observer) = self.observer.get().and_then(Weak::upgrade) {
+            observer.request_failed(labels, code);
+        }
     }
 
     /// A request got no result, `after` this long.
@@ -153,57 +177,4 @@ impl VersionStatistics {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::scheduler::CloseReason;
-
-    #[test]
-    fn two_requests_in_one_batch_count_as_triton_counts_them() {
-        let statistics = VersionStatistics::new(8);
-        let ms = Duration::from_millis;
-        let batch = BatchReport {
-            lane: crate::scheduler::Lane::Narrow,
-            rows: 3,
-            requests: 2,
-            closed: CloseReason::Queue,
-            expected: ms(9),
-            compute_input: ms(1),
-            duration: ms(9),
-            compute_output: ms(2),
-            succeeded: true,
-        };
-        statistics.executed(&batch);
-        statistics.executed(&BatchReport { succeeded: false, ..batch });
-        for rows in [1, 2] {
-            statistics.succeeded(&RequestReport {
-                rows,
-                total: ms(14),
-                queue: ms(2),
-                compute_input: ms(1),
-                compute_infer: ms(9),
-                compute_output: ms(2),
-            });
-        }
-        statistics.failed(ms(5));
-        let read = statistics.read("m", "1");
-        let sum = |count, milliseconds: u64| StatisticDuration { count, ns: milliseconds * 1_000_000 };
-        assert!(read.last_inference > 1_600_000_000_000);
-        assert_eq!((read.inference_count, read.execution_count), (3, 1));
-        let expected = InferStatistics {
-            success: sum(2, 28),
-            fail: sum(1, 5),
-            queue: sum(2, 4),
-            compute_input: sum(2, 2),
-            compute_infer: sum(2, 18),
-            compute_output: sum(2, 4),
-        };
-        assert_eq!(read.inference_stats, expected);
-        let of_three = BatchStatistics {
-            batch_size: 3,
-            compute_input: sum(1, 1),
-            compute_infer: sum(1, 9),
-            compute_output: sum(1, 2),
-        };
-        assert_eq!(read.batch_stats, [of_three]);
-    }
-}
+mod tests;

@@ -13,8 +13,9 @@ use super::statistics::{ModelStatistics, VersionStatistics};
 use crate::backend::ExecutionProvider;
 use crate::detection::{Detection, Detector};
 use crate::error::ServingError;
-use crate::scheduler::{InferenceRequest, InferenceResponse, LatencyProfile, Scheduler};
+use crate::scheduler::{InferenceRequest, InferenceResponse, LatencyProfile, ModelLabels, Scheduler};
 use crate::tensor::TensorSpec;
+use service_kit::ErrorCode;
 
 /// Name of the output that a detection model has besides the model file's own: asked for by name only, and made by
 /// the faces from [`ModelVersion::detections`].
@@ -73,9 +74,9 @@ impl FromStr for Task {
     }
 }
 
-/// A request that has no result yet; one that never gets it, because its caller gave up, has failed.
+/// A request that has no answer yet; one that never gets it, because its caller gave up, has failed.
 struct Unanswered<'a> {
-    statistics: &'a VersionStatistics,
+    version: &'a ModelVersion,
     since: Instant,
     answered: bool,
 }
@@ -83,14 +84,17 @@ struct Unanswered<'a> {
 impl Unanswered<'_> {
     /// What succeeded is counted by the scheduler, which knows what took how long.
     fn answered(mut self, with_a_result: bool) {
-        self.answered = with_a_result;
+        self.answered = true;
+        if !with_a_result {
+            self.version.statistics.failed(self.since.elapsed());
+        }
     }
 }
 
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         if !self.answered {
-            self.statistics.failed(self.since.elapsed());
+            self.version.statistics.abandoned(self.version.model_labels(), self.since.elapsed());
         }
     }
 }
@@ -209,6 +213,15 @@ impl ModelVersion {
         self.scheduler().would_refuse(1, deadline)
     }
 
+    /// Counts a request that was refused on its headers, before [`ModelVersion::infer`] could be asked.
+    pub(crate) fn refused_early(&self, code: ErrorCode) {
+        self.statistics.refused_early(self.model_labels(), code);
+    }
+
+    fn model_labels(&self) -> ModelLabels<'_> {
+        ModelLabels { model: &self.name, version: &self.version }
+    }
+
     /// Checks the request, queues it, and waits for its result. Dropping the future takes the request out of the
     /// queue.
     ///
@@ -221,7 +234,7 @@ impl ModelVersion {
         request: InferenceRequest,
         deadline: Option<Instant>,
     ) -> Result<InferenceResponse, ServingError> {
-        let unanswered = Unanswered { statistics: &self.statistics, since: Instant::now(), answered: false };
+        let unanswered = Unanswered { version: self, since: Instant::now(), answered: false };
         let answer = self.scheduler().infer(request, deadline).await;
         unanswered.answered(answer.is_ok());
         answer

@@ -179,7 +179,8 @@ async fn a_thousand_requests_across_version_changes_are_all_answered_by_the_righ
     let root = lookup();
     let repository = open(&root, &["m"]);
     let changed = Arc::new(AtomicBool::new(false));
-    let (seen, mut progress) = tokio::sync::watch::channel(0_usize);
+    // How many were answered, and the version of the last one.
+    let (seen, mut progress) = tokio::sync::watch::channel((0_usize, 0_u64));
     let seen = Arc::new(seen);
     let ask_many = || {
         let (repository, changed, seen) = (Arc::clone(&repository), Arc::clone(&changed), Arc::clone(&seen));
@@ -188,24 +189,26 @@ async fn a_thousand_requests_across_version_changes_are_all_answered_by_the_righ
             // The last request of each comes after the last change.
             let mut is_last = false;
             while !is_last {
-                is_last = changed.load(Ordering::SeqCst) && *seen.borrow() >= REQUESTS;
+                is_last = changed.load(Ordering::SeqCst) && seen.borrow().0 >= REQUESTS;
                 let model = repository.get("m", "").unwrap();
                 let value = ask(&model).await.unwrap();
                 let version: u64 = model.version().parse().unwrap();
                 // Odd versions answer as the file does, even ones negated.
                 assert_eq!(value, if version % 2 == 1 { 30.0 } else { -30.0 });
                 versions.push(version);
-                seen.send_modify(|seen| *seen += 1);
+                seen.send_modify(|(seen, last)| (*seen, *last) = (*seen + 1, version));
             }
             versions
         }
     };
     let callers: Vec<_> = (0..16).map(|_| tokio::spawn(ask_many())).collect();
     let model = root.path().join("m");
-    for version in [2, 3, 4] {
-        progress.wait_for(|&seen| seen >= (version - 1) * REQUESTS / 5).await.unwrap();
+    for version in [2, 3, 4_u64] {
+        // Each version answers before the next one comes.
+        let enough = (version as usize - 1) * REQUESTS / 5;
+        progress.wait_for(|&(seen, last)| seen >= enough && last == version - 1).await.unwrap();
         if version % 2 == 0 {
-            test_models::add_negated_lookup(&model, version as u64);
+            test_models::add_negated_lookup(&model, version);
         } else {
             fs::create_dir(model.join(version.to_string())).unwrap();
             fs::copy(test_models::path("lookup"), model.join(format!("{version}/model.onnx"))).unwrap();
