@@ -35,14 +35,7 @@ pub(crate) fn repository(models: &[(&str, &str, &str)]) -> tempfile::TempDir {
 /// Puts another version of the test model `lookup` into a repository: one whose values are negated. Where the test
 /// model answers 10 times the index, this one answers -10 times it.
 pub(crate) fn add_negated_lookup(model: &Path, version: u64) {
-    let mut bytes = std::fs::read(path("lookup")).unwrap();
-    for value in [10.0_f32, 20.0, 30.0] {
-        let (old, new) = (value.to_le_bytes(), (-value).to_le_bytes());
-        let at =
-            bytes.windows(4).position(|window| window == old).expect("the model has a table of its values");
-        bytes[at..at + 4].copy_from_slice(&new);
-    }
     let folder = model.join(version.to_string());
     std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("model.onnx"), bytes).unwrap();
+    std::fs::copy(path("negated_lookup"), folder.join("model.onnx")).unwrap();
 }

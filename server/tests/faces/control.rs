@@ -24,23 +24,23 @@ use tonic_health::pb::health_client::HealthClient;
 
 type Client = GrpcInferenceServiceClient<Channel>;
 
-/// What is sent to `lookup`, which answers 10 times it.
+/// What is sent to `lookup`, which answers 10 times it; `negated_lookup` answers -10 times it.
 const INDEX: i64 = 3;
 
 /// A repository of `lookup` models in version 1.
 fn repository(models: &[(&str, &str)]) -> TempDir {
     let root = tempfile::tempdir().unwrap();
     for (name, config) in models {
-        put_version(&root.path().join(name), 1);
+        put_version(&root.path().join(name), 1, "lookup");
         fs::write(root.path().join(name).join("config.pbtxt"), config).unwrap();
     }
     root
 }
 
-fn put_version(model: &Path, version: u64) {
+fn put_version(model: &Path, version: u64, test_model_name: &str) {
     let folder = model.join(version.to_string());
     fs::create_dir_all(&folder).unwrap();
-    fs::copy(test_model("lookup"), folder.join("model.onnx")).unwrap();
+    fs::copy(test_model(test_model_name), folder.join("model.onnx")).unwrap();
 }
 
 /// A server that can be asked, although it need not be ready.
@@ -199,7 +199,7 @@ async fn without_strictness_a_server_that_is_up_is_ready() {
 #[tokio::test]
 async fn statistics_count_by_version_and_batch_size() {
     let root = repository(&[("m", "max_batch_size: 4 version_policy { all { } }")]);
-    put_version(&root.path().join("m"), 2);
+    put_version(&root.path().join("m"), 2, "lookup");
     let server = start(&root, ModelControlMode::None, &[]).await;
     let mut client = server.inference_client().await;
     for _ in 0..3 {
@@ -241,8 +241,9 @@ async fn statistics_count_by_version_and_batch_size() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_requests_across_a_version_change_are_all_answered() {
+async fn a_thousand_requests_across_a_version_change_are_all_answered_by_the_version_they_name() {
     const REQUESTS: usize = 1_000;
+    let of_version = |version| if version == 1 { 30.0_f32 } else { -30.0 };
     let root = repository(&[("m", "max_batch_size: 4")]);
     let server = start(&root, ModelControlMode::Explicit, &["m"]).await;
     let asked = Arc::new(AtomicUsize::new(0));
@@ -258,7 +259,10 @@ async fn a_thousand_requests_across_a_version_change_are_all_answered() {
                 is_last = changed.load(Ordering::SeqCst) && asked.load(Ordering::SeqCst) >= REQUESTS;
                 let answer = ask(&mut client, "m").await.unwrap();
                 asked.fetch_add(1, Ordering::SeqCst);
-                versions.push(answer.model_version.parse::<u64>().unwrap());
+                let version = answer.model_version.parse::<u64>().unwrap();
+                let value = of_version(version).to_le_bytes();
+                assert_eq!(answer.raw_output_contents[0], value.to_vec(), "another session's answer");
+                versions.push(version);
             }
             versions
         }));
@@ -266,7 +270,7 @@ async fn a_thousand_requests_across_a_version_change_are_all_answered() {
     while asked.load(Ordering::SeqCst) < REQUESTS / 3 {
         tokio::task::yield_now().await;
     }
-    put_version(&root.path().join("m"), 2);
+    put_version(&root.path().join("m"), 2, "negated_lookup");
     let mut client = server.inference_client().await;
     load(&mut client, "m").await.unwrap();
     assert!(is_ready(&mut client, "m", "2").await && !is_ready(&mut client, "m", "1").await);

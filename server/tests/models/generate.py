@@ -73,14 +73,15 @@ save(
     [tensor(f"{name}_out", kind, "batch", 2) for name, kind in TYPES.items()],
 )
 
-# Fails when it runs, for an index over 3.
-save(
-    "lookup",
-    [H.make_node("Gather", ["table", "index"], ["value"])],
-    [tensor("index", T.INT64, "batch", 1)],
-    [tensor("value", T.FLOAT, "batch", 1)],
-    [H.make_tensor("table", T.FLOAT, [4], [0, 10, 20, 30])],
-)
+# Fails when it runs, for an index over 3. Once more with other values, as another version of it.
+for name, table in {"lookup": [0, 10, 20, 30], "negated_lookup": [0, -10, -20, -30]}.items():
+    save(
+        name,
+        [H.make_node("Gather", ["table", "index"], ["value"])],
+        [tensor("index", T.INT64, "batch", 1)],
+        [tensor("value", T.FLOAT, "batch", 1)],
+        [H.make_tensor("table", T.FLOAT, [4], table)],
+    )
 
 # Rows of any length.
 save("open", [H.make_node("Neg", ["x"], ["y"])], [tensor("x", T.FLOAT, "batch", "n")], [tensor("y", T.FLOAT, "batch", "n")])
