@@ -7,6 +7,7 @@
 //! | [`call`] | what the layers tell a handler about its call |
 //! | [`end_at_stop`] | ends reflection calls when the server stops |
 //! | [`failure`] | where a failed call ends: one log line, one status |
+//! | [`inflate`] | decompresses messages, away from the async threads |
 //! | [`health`] | `grpc.health.v1` |
 //! | [`predict`] | `model_serving.ModelServing` |
 //! | [`v2`] | `inference.GRPCInferenceService` |
@@ -17,6 +18,7 @@ mod deadline;
 mod end_at_stop;
 mod failure;
 mod health;
+mod inflate;
 mod predict;
 pub(crate) mod v2;
 
@@ -85,7 +87,8 @@ pub(crate) async fn serve(
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let inference = GrpcInferenceServiceServer::new(v2::InferenceService::new(Arc::clone(&state)))
-        // Answers are never compressed: clients offer it without being asked, and it would cost more than it saves.
+        // The admission layer decompresses; this only says so to clients. Answers are never compressed: clients offer
+        // it without being asked, and it would cost more than it saves.
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Deflate)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)

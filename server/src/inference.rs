@@ -7,9 +7,11 @@
 //! | [`outputs`] | which outputs are wanted, and as what |
 //! | [`images`] | encoded images become a vision model's pixels |
 //! | [`classification`] | an output's largest values |
+//! | [`compression`] | gzip and deflate |
 //! | [`offload`] | a place for work that takes long |
 
 mod classification;
+pub(crate) mod compression;
 mod images;
 pub(crate) mod offload;
 mod outputs;
@@ -25,7 +27,7 @@ use outputs::Wanted;
 pub(crate) use outputs::{AnsweredOutput, WantedOutput};
 pub(crate) use parameters::{Parameter, Parameters};
 use service_kit::identifier::{self, IdentifierError};
-use std::mem;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a request asks of a model.
@@ -103,7 +105,7 @@ impl Audited {
 /// [`ModelVersion::infer`].
 pub(crate) async fn infer(
     state: &ServingState,
-    model: &ModelVersion,
+    model: &Arc<ModelVersion>,
     caller: Caller<'_>,
     arrival: Instant,
     ask: Ask,
@@ -119,7 +121,7 @@ pub(crate) async fn infer(
 
     let placements = images::decode(state, model, &mut inputs, caller, deadline).await?;
     let request = InferenceRequest { id: id.clone(), inputs, outputs: wanted.model_outputs(), priority };
-    let mut response = model.infer(request, deadline).await?;
+    let response = model.infer(request, deadline).await?;
     let detections = wanted.detections(model, &response, &placements)?;
 
     let audited = Audited {
@@ -129,7 +131,11 @@ pub(crate) async fn infer(
         queue: response.queue,
         inference: response.inference,
     };
-    let outputs = wanted.pick(model, mem::take(&mut response.outputs), detections)?;
+    // Thousands of values become a text each: only what is classified costs anything here.
+    let cost = wanted.classification_cost(model, &response.outputs);
+    caller.grow(cost)?;
+    let (of, outputs) = (Arc::clone(model), response.outputs);
+    let outputs = state.offload.run(cost, move || wanted.pick(&of, outputs, detections)).await??;
     let mut parameters = parameters.echoed();
     parameters.set("inference_time_ms", Parameter::Double(milliseconds(response.inference)));
     parameters.set("queue_time_ms", Parameter::Double(milliseconds(response.queue)));

@@ -127,6 +127,15 @@ impl Permit {
         Err(budget.full())
     }
 
+    /// Hands over up to `bytes` of what it holds to `other`, of the same budget; gives how many those were.
+    pub(crate) fn hand_over(&self, other: &Self, bytes: usize) -> usize {
+        let less = |held: usize| Some(held.saturating_sub(bytes));
+        let before = self.held.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let handed = before.unwrap_or_else(|held| held).min(bytes);
+        other.held.bytes.fetch_add(handed, Ordering::Relaxed);
+        handed
+    }
+
     /// Counts `bytes` that exist already, even past the budget: then new calls are refused until there is room.
     pub(crate) fn count(&self, bytes: usize) {
         self.held.budget.used.fetch_add(bytes, Ordering::Relaxed);

@@ -7,6 +7,7 @@
 
 use super::call::Call;
 use super::failure;
+use super::inflate::{self, Inflater};
 use crate::error::ServingError;
 use crate::limits::{CountedBody, HeldBody, Reason};
 use crate::state::ServingState;
@@ -27,6 +28,8 @@ const CARRYING: [(&str, &str); 3] = [
 ];
 /// The one of them whose answer begins before its request has ended.
 const MODEL_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+/// The calls whose messages may be compressed.
+const COMPRESSIBLE: &str = "/inference.GRPCInferenceService/";
 /// Bytes of any other call that are not counted, so that health is answered whatever else goes on.
 const FREE_BYTES: usize = 64 * 1024;
 
@@ -87,9 +90,18 @@ where
         if let Some(call) = request.extensions_mut().get_mut::<Call>() {
             call.hold(permit.clone());
         }
+        let method = carrying.map_or("GRPCInferenceService", |(_, method)| *method);
         let free = if carrying.is_some() { 0 } else { FREE_BYTES };
         let counted = permit.clone();
-        let request = request.map(|body| Body::new(CountedBody::new(body, counted, free, refuse)));
+        let mut request = request.map(|body| Body::new(CountedBody::new(body, counted, free, refuse)));
+        if request.uri().path().starts_with(COMPRESSIBLE)
+            && let Some(encoding) = inflate::take_encoding(request.headers_mut())
+        {
+            let call = request.extensions().get::<Call>().cloned().unwrap_or_default();
+            let (permit, offload) = (permit.clone(), self.state.offload.clone());
+            let inflater = Inflater { encoding, permit, offload, call, method };
+            request = request.map(|body| inflater.inflate(body));
+        }
         let handler = self.inner.call(request);
         let state = Arc::clone(&self.state);
         Box::pin(async move {

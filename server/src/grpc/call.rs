@@ -1,5 +1,6 @@
 //! What the layers know about a call and its handler needs.
 
+use crate::error::ServingError;
 use crate::inference::Caller;
 use crate::limits::Permit;
 use std::sync::{Arc, OnceLock};
@@ -23,14 +24,18 @@ impl Call {
         Self { deadline, traceparent, ..Self::default() }
     }
 
-    /// Another request of the same call, not named yet, with a permit of its own: of the call's, `bytes` go over to
-    /// it, which the request holds.
-    pub(super) fn another(&self, permit: Permit, bytes: usize) -> Self {
-        permit.count(bytes);
-        if let Some(shared) = &self.permit {
-            shared.give_back(bytes);
-        }
+    /// Another request of the same call, not named yet, with a permit of its own.
+    pub(super) fn another(&self, permit: Permit) -> Self {
         Self { request_id: Arc::default(), permit: Some(permit), ..self.clone() }
+    }
+
+    /// Of what the call holds, the `bytes` of a message go over to `request`, which is [another](Self::another) of it.
+    ///
+    /// # Errors
+    /// As [`Permit::grow`], when the call holds less than that and there is no room for the rest.
+    pub(super) fn hand_over(&self, request: &Self, bytes: usize) -> Result<(), ServingError> {
+        let (Some(own), Some(other)) = (&self.permit, &request.permit) else { return Ok(()) };
+        other.grow(bytes - own.hand_over(other, bytes))
     }
 
     /// Counts what the call holds into `permit`.
@@ -68,5 +73,37 @@ impl Call {
             traceparent: self.traceparent.as_deref(),
             permit: self.permit.as_ref(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::limits::InFlight;
+
+    #[test]
+    fn what_a_request_of_a_stream_holds_is_never_past_the_budget_and_never_anothers() {
+        let budget = InFlight::new(100);
+        let mut stream = Call::new(None, None);
+        stream.hold(budget.permit());
+        let (shared, first) = (stream.permit.clone().unwrap(), stream.another(budget.permit()));
+        // A message of 30 bytes came, and 20 of the next one.
+        shared.grow(50).unwrap();
+        stream.hand_over(&first, 30).unwrap();
+        assert_eq!((shared.bytes(), first.permit.as_ref().unwrap().bytes(), budget.used()), (20, 30, 50));
+        drop(first);
+        assert_eq!((shared.bytes(), budget.used()), (20, 20), "what belongs to the next one stays counted");
+        // One that is larger than what was counted for it finds no room.
+        shared.grow(10).unwrap();
+        let others = budget.permit();
+        others.grow(60).unwrap();
+        let second = stream.another(budget.permit());
+        let error = stream.hand_over(&second, 50).unwrap_err();
+        assert!(matches!(error, ServingError::Overloaded { .. }), "{error}");
+        assert_eq!(budget.used(), 90);
+        drop(second);
+        assert_eq!(budget.used(), 60);
     }
 }

@@ -44,34 +44,17 @@ pub(super) fn status(error: &ServingError) -> Status {
 }
 
 /// The status, logged, of a message that tonic refused to read because of its length.
-fn message_too_large(method: &str) -> Status {
+pub(super) fn message_too_large(method: &str) -> Status {
     let sentence =
         format!("The message is larger than the limit of {MAX_MESSAGE_BYTES} bytes: send less at once.");
     tracing::info!(method, code = ErrorCode::TooLarge.as_str(), error = sentence, "A request failed.");
     service_kit::status(ErrorCode::TooLarge, sentence, None)
 }
 
-/// The answer, logged, to a message that tonic could not read; `None` for what is said as it is.
-///
-/// tonic says OUT_OF_RANGE of a message that is too long, RESOURCE_EXHAUSTED of one that is so once it is decompressed,
-/// and INTERNAL of one that is no compressed data: all of them are the caller's mistakes. No handler says so itself.
+/// The answer, logged, to a message that tonic refuses to read because it is too long, of which it says OUT_OF_RANGE;
+/// `None` for what is said as it is. No handler says so itself.
 pub(crate) fn unread(status: &Status, method: &str) -> Option<Status> {
-    let is_compressed = status.message().starts_with("Error decompressing");
-    match status.code() {
-        Code::OutOfRange => Some(message_too_large(method)),
-        Code::ResourceExhausted if is_compressed => Some(message_too_large(method)),
-        Code::Internal if is_compressed => {
-            let sentence = "The message is not valid compressed data: send it as its `grpc-encoding` says.";
-            tracing::info!(
-                method,
-                code = ErrorCode::InvalidInput.as_str(),
-                error = sentence,
-                "A request failed."
-            );
-            Some(service_kit::status(ErrorCode::InvalidInput, sentence, None))
-        }
-        _ => None,
-    }
+    (status.code() == Code::OutOfRange).then(|| message_too_large(method))
 }
 
 #[cfg(test)]
@@ -93,10 +76,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_the_callers_mistake() {
         let unread = |status: Status| unread(&status, "ModelInfer").map(|status| status.code());
-        let bomb = "Error decompressing: size limit, of 9 bytes, exceeded while decompressing message";
         assert_eq!(unread(Status::out_of_range("too long")), Some(Code::InvalidArgument));
-        assert_eq!(unread(Status::resource_exhausted(bomb)), Some(Code::InvalidArgument));
-        assert_eq!(unread(Status::internal("Error decompressing: no gzip")), Some(Code::InvalidArgument));
         assert_eq!(unread(Status::resource_exhausted("The queue is full")), None);
         assert_eq!(unread(Status::internal("A fault of ours.")), None);
     }

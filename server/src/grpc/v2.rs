@@ -6,6 +6,7 @@ mod answer;
 mod codec;
 mod infer;
 mod repository;
+mod size;
 mod stream;
 
 use super::call::Call;
@@ -14,7 +15,6 @@ use crate::error::ServingError;
 use crate::repository::{ModelVersion, TensorSpec};
 use crate::state::ServingState;
 use convoy_proto::inference as proto;
-use prost::Message as _;
 use proto::model_metadata_response::TensorMetadata;
 use std::sync::Arc;
 use tonic::metadata::MetadataValue;
@@ -155,16 +155,9 @@ impl proto::grpc_inference_service_server::GrpcInferenceService for InferenceSer
         request: Request<proto::ModelInferRequest>,
     ) -> Result<Response<proto::ModelInferResponse>, Status> {
         let call = Call::of(&request);
-        let is_compressed = request.metadata().contains_key("grpc-encoding");
         let request = request.into_inner();
         let name = request.model_name.clone();
-        // Of a compressed message, what came was counted, and not what it became.
-        let counted = if is_compressed { call.caller().grow(request.encoded_len()) } else { Ok(()) };
-        let answer = match counted {
-            Ok(()) => infer::infer(&self.state, &call, request).await,
-            Err(error) => Err(error),
-        };
-        match answer {
+        match infer::infer(&self.state, &call, request).await {
             Ok(answer) => {
                 let version = answer.model_version.clone();
                 Ok(with_version(answer, &version))

@@ -15,6 +15,21 @@ pub(super) fn classifiable(datatype: DataType) -> bool {
 /// The names of an output's classes, by their index.
 pub(crate) type Labels = [Arc<str>];
 
+/// Bytes that a value takes as a text, with the text's place in a list and without its label.
+const TEXT_BYTES: usize = 64;
+
+fn rows(output: &Tensor, batched: bool) -> usize {
+    if batched { output.shape.first().map_or(1, |&rows| usize::try_from(rows).unwrap_or(1)) } else { 1 }
+}
+
+/// About how many bytes [`classify`] takes and goes through.
+pub(super) fn cost(output: &Tensor, batched: bool, classes: usize) -> usize {
+    let values = output.data.len() / output.datatype.byte_size().unwrap_or(1);
+    let classes = classes.saturating_mul(rows(output, batched)).min(values);
+    // The values, each of them with its place, and the texts.
+    output.data.len() + values * size_of::<(usize, u64)>() + classes * TEXT_BYTES
+}
+
 /// The `classes` largest values of each row of `output` (of the whole of it without a batch dimension), largest first,
 /// as BYTES `[rows,classes]`: `value:index`, and `:label` where there is one. Floats have six decimals. Equal values
 /// are in the order of their indices; NaN is smaller than anything.
@@ -27,8 +42,7 @@ pub(crate) fn classify(
     classes: usize,
     labels: &Labels,
 ) -> Result<Tensor, ServingError> {
-    let rows =
-        if batched { output.shape.first().map_or(1, |&rows| usize::try_from(rows).unwrap_or(1)) } else { 1 };
+    let rows = rows(output, batched);
     let data = &*output.data;
     macro_rules! texts {
         ($type:ty, $compare:expr, $text:expr) => {
@@ -128,6 +142,16 @@ mod tests {
         let answer = classify(&output, true, 2, &labels).unwrap();
         assert_eq!((answer.datatype, &answer.shape[..]), (DataType::Bytes, &[2, 2][..]));
         assert_eq!(texts(&answer), ["0.500000:1:dog", "0.250000:0:cat", "1.000000:0:cat", "-2.000000:2"]);
+    }
+
+    #[test]
+    fn the_cost_grows_with_the_values_and_with_what_is_asked_for() {
+        let output = floats(&[2, 500], &[0.5; 1000]);
+        assert_eq!(cost(&output, true, 1), 4_000 + 16_000 + 2 * TEXT_BYTES);
+        assert_eq!(cost(&output, false, 1), 4_000 + 16_000 + TEXT_BYTES);
+        for all in [500, usize::MAX] {
+            assert_eq!(cost(&output, true, all), 4_000 + 16_000 + 1000 * TEXT_BYTES);
+        }
     }
 
     #[test]

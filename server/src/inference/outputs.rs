@@ -3,7 +3,7 @@
 use serde::Serialize;
 use std::collections::HashSet;
 
-use super::classification::{classifiable, classify};
+use super::classification::{self, classifiable, classify};
 use super::images::Placements;
 use super::parameters::Parameters;
 use crate::detection::Detection;
@@ -114,7 +114,17 @@ impl Wanted {
         Ok(Some(rows))
     }
 
-    /// The outputs of the answer.
+    /// Bytes that [`Wanted::pick`] takes and goes through to classify `outputs`; 0 when none is to be.
+    pub(super) fn classification_cost(&self, model: &ModelVersion, outputs: &[Tensor]) -> usize {
+        let cost = |form: &Form| {
+            let output = outputs.iter().find(|output| output.name == form.name)?;
+            Some(classification::cost(output, model.max_batch_size() > 0, form.classes?))
+        };
+        self.outputs.iter().filter_map(cost).sum()
+    }
+
+    /// The outputs of the answer. Takes long when many values are classified: run it through
+    /// [`Offload`](super::offload::Offload), with [`Wanted::classification_cost`].
     pub(super) fn pick(
         self,
         model: &ModelVersion,

@@ -21,6 +21,8 @@ enum Step {
     Count(usize),
     GiveBack(usize),
     Answered(usize),
+    /// To the first of the calls.
+    HandOver(usize),
     Clone,
     Drop,
 }
@@ -31,6 +33,7 @@ fn step() -> impl Strategy<Value = (usize, Step)> {
         (0usize..40).prop_map(Step::Count),
         (0usize..120).prop_map(Step::GiveBack),
         (0usize..60).prop_map(Step::Answered),
+        (0usize..60).prop_map(Step::HandOver),
         Just(Step::Clone),
         Just(Step::Drop),
     ];
@@ -46,6 +49,14 @@ proptest! {
         let mut calls: Vec<(Vec<Permit>, usize)> = (0..4).map(|_| (vec![budget.permit()], 0)).collect();
         for (call, step) in steps {
             let used = budget.used();
+            if let Step::HandOver(bytes) = step {
+                let handed = calls[call].0[0].hand_over(&calls[0].0[0], bytes);
+                prop_assert_eq!(handed, bytes.min(calls[call].1));
+                calls[call].1 -= handed;
+                calls[0].1 += handed;
+                prop_assert_eq!(budget.used(), used);
+                continue;
+            }
             let (permits, held) = &mut calls[call];
             let permit = permits.last().unwrap().clone();
             match step {
@@ -73,6 +84,7 @@ proptest! {
                     permit.answered(bytes);
                     *held = bytes;
                 }
+                Step::HandOver(_) => unreachable!("it is done"),
                 Step::Clone => permits.push(permit),
                 Step::Drop => {
                     drop(permit);

@@ -56,6 +56,17 @@ pub(super) fn read(json: &str, datatype: DataType, shape: &Shape) -> Result<Byte
     Ok(elements.data.freeze())
 }
 
+/// Bytes at most of what [`read`] makes of the same.
+pub(super) fn room(json: &str, datatype: DataType, shape: &Shape) -> usize {
+    // What has more elements than the text can have is refused before anything is made of it.
+    let count = shape.element_count().unwrap_or(0).min(json.len() / 2);
+    match datatype.byte_size() {
+        Some(size) => count * size,
+        // Each with its length; a text is never longer than it is in JSON.
+        None => count * size_of::<u32>() + json.len(),
+    }
+}
+
 /// Length of the string, number or word at the beginning of valid JSON text; at least 1.
 fn token_length(text: &[u8]) -> usize {
     if text[0] == b'"' {

@@ -1,10 +1,10 @@
 //! `POST …/infer`: from a body to its answer.
 
 use super::answer::{self, AnswerBody};
-use super::encoding::Encoding;
-use super::{Named, admission, failure, find, request};
+use super::{Named, admission, encoding, failure, find, request};
 use crate::error::ServingError;
 use crate::grpc::MAX_MESSAGE_BYTES;
+use crate::inference::compression::{DECOMPRESSION_COST, Encoding};
 use crate::inference::{self, Ask, Caller};
 use crate::limits::Permit;
 use crate::repository::ModelVersion;
@@ -25,8 +25,6 @@ use std::time::Instant;
 
 /// Says how many bytes of a body are its JSON; those of the binary tensors follow.
 const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
-/// Work on a compressed body goes through this many times its bytes, and more on a hostile one.
-const COMPRESSION_COST: usize = 16;
 
 pub(super) async fn infer(
     State(state): State<Arc<ServingState>>,
@@ -40,7 +38,7 @@ pub(super) async fn infer(
     // What can be refused without its body is.
     let model = find(&state, &named)?;
     let refused = |error: ServingError| failure::answer(&error, model.name(), "");
-    let encoding = Encoding::of_request(&headers).map_err(unknown_encoding)?;
+    let encoding = encoding::of_request(&headers).map_err(unknown_encoding)?;
     let header_length = header_length(&headers).map_err(refused)?;
     let body = read_body(&headers, body).await.map_err(refused)?;
 
@@ -48,17 +46,13 @@ pub(super) async fn infer(
     let ask = read(&state, &model, &permit, body, encoding, header_length).await.map_err(refused)?;
     let id = if inference::check_id(&ask.id).is_ok() { ask.id.clone() } else { String::new() };
     let failed = |error: ServingError| failure::answer(&error, model.name(), &id);
-    if header_length.is_none() {
-        // They were made from the body; binary ones are parts of it.
-        caller.grow(ask.inputs.iter().map(|input| input.data.len()).sum()).map_err(failed)?;
-    }
     let (answer, audited) = inference::infer(&state, &model, caller, arrival, ask).await.map_err(failed)?;
 
     let cost = answer::cost(&answer);
     let (name, version) = (model.name().to_owned(), model.version().to_owned());
     let write = move || answer::write(&name, &version, answer);
     let body = state.offload.run(cost, write).await.and_then(|written| written).map_err(failed)?;
-    let response = respond(&state, body, Encoding::for_answer(&headers)).await.map_err(failed)?;
+    let response = respond(&state, body, encoding::for_answer(&headers)).await.map_err(failed)?;
     audited.write(&state, &model, caller);
     Ok(response)
 }
@@ -72,26 +66,34 @@ async fn read(
     header_length: Option<usize>,
 ) -> Result<Ask, ServingError> {
     let cost = match encoding {
-        Some(_) => body.len().saturating_mul(COMPRESSION_COST),
+        Some(_) => body.len().saturating_mul(DECOMPRESSION_COST),
         // Binary tensors are not looked at.
         None => header_length.unwrap_or(body.len()),
     };
     let (model, permit) = (Arc::clone(model), permit.clone());
     let read = move || {
         let body = match encoding {
-            Some(encoding) => {
-                let body = encoding.decode(&body, MAX_MESSAGE_BYTES)?;
-                permit.grow(body.len())?;
-                body
-            }
+            Some(encoding) => decoded(encoding, body, &permit)?,
             None => body,
         };
         match header_length {
             Some(0) => request::raw(&model, body),
-            header_length => request::read(&body, header_length),
+            header_length => request::read(&body, header_length, &|bytes| permit.grow(bytes)),
         }
     };
     state.offload.run(cost, read).await?
+}
+
+/// The whole of a body that came compressed, which is given back.
+fn decoded(encoding: Encoding, body: Bytes, permit: &Permit) -> Result<Bytes, ServingError> {
+    let pieces = encoding.decode(&body, MAX_MESSAGE_BYTES, permit)?;
+    permit.give_back(body.len());
+    drop(body);
+    let bytes = pieces.iter().map(Bytes::len).sum();
+    permit.grow(bytes)?;
+    let whole = pieces.concat().into();
+    permit.give_back(bytes);
+    Ok(whole)
 }
 
 /// The length of the JSON, where binary tensors follow it.

@@ -20,12 +20,20 @@ const MAX_ENTRIES: usize = 1024;
 /// Dimensions of a tensor at most.
 const MAX_RANK: usize = 32;
 
+/// Counts bytes before they are taken, or refuses them.
+type Reserve<'a> = &'a dyn Fn(usize) -> Result<(), ServingError>;
+
 /// Reads a request. The first `header_length` bytes of `body` are its JSON, and the bytes of the binary inputs follow
-/// in their order; without it all is JSON. No tensor's bytes are copied.
+/// in their order; without it all is JSON. No tensor's bytes are copied. `reserve` is told of the memory that elements in
+/// JSON need, before it is taken.
 ///
 /// # Errors
-/// `InvalidInput`, with a sentence that says where.
-pub(super) fn read(body: &Bytes, header_length: Option<usize>) -> Result<Ask, ServingError> {
+/// `InvalidInput`, with a sentence that says where; and those of `reserve`.
+pub(super) fn read(
+    body: &Bytes,
+    header_length: Option<usize>,
+    reserve: Reserve<'_>,
+) -> Result<Ask, ServingError> {
     let length = header_length.unwrap_or(body.len());
     if length > body.len() {
         return Err(invalid(format!(
@@ -38,7 +46,7 @@ pub(super) fn read(body: &Bytes, header_length: Option<usize>) -> Result<Ask, Se
     let mut inputs = Vec::with_capacity(request.inputs.0.len());
     for input in request.inputs.0 {
         let input: InputJson<'_> = object(input.get().as_bytes(), "An input")?;
-        inputs.push(tensor(input, &mut binary)?);
+        inputs.push(tensor(input, &mut binary, reserve)?);
     }
     if !binary.is_empty() {
         return Err(invalid(format!(
@@ -91,7 +99,7 @@ pub(super) fn raw(model: &ModelVersion, body: Bytes) -> Result<Ask, ServingError
     Ok(Ask { parameters: [binary].into_iter().collect(), inputs: vec![input], ..Ask::default() })
 }
 
-fn tensor(input: InputJson<'_>, binary: &mut Bytes) -> Result<Tensor, ServingError> {
+fn tensor(input: InputJson<'_>, binary: &mut Bytes, reserve: Reserve<'_>) -> Result<Tensor, ServingError> {
     let name = input.name.into_owned();
     let parameters = given(input.parameters);
     if parameters.get("shared_memory_region").is_some() {
@@ -134,8 +142,11 @@ fn tensor(input: InputJson<'_>, binary: &mut Bytes) -> Result<Tensor, ServingErr
             )));
         }
         (Some(size), None) => binary.split_to(size),
-        (None, Some(data)) => elements::read(data.get(), datatype, &shape)
-            .map_err(|clause| invalid(format!("Input `{name}` {clause}.")))?,
+        (None, Some(data)) => {
+            reserve(elements::room(data.get(), datatype, &shape))?;
+            elements::read(data.get(), datatype, &shape)
+                .map_err(|clause| invalid(format!("Input `{name}` {clause}.")))?
+        }
     };
     Ok(Tensor { name, datatype, shape, data })
 }

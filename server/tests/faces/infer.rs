@@ -266,6 +266,11 @@ async fn classification_ranks_the_values_of_each_row() {
     assert_eq!((answer.outputs[0].datatype.as_str(), &*answer.outputs[0].shape), ("BYTES", &[2, 2][..]));
     let text = String::from_utf8_lossy(&answer.raw_output_contents[0]).into_owned();
     assert_eq!(text.matches(':').count(), 4, "value:index, and no labels: {text:?}");
+    // Of all of them it takes long, and so another way.
+    let all = infer(scores(i64::MAX)).await.unwrap();
+    assert_eq!(all.outputs[0].shape, [2, 1917 * 80]);
+    let best = u32::from_le_bytes(*all.raw_output_contents[0].first_chunk().unwrap()) as usize;
+    assert_eq!(all.raw_output_contents[0][..4 + best], answer.raw_output_contents[0][..4 + best]);
     assert_eq!(infer(scores(-1)).await.unwrap_err().code(), Code::InvalidArgument);
     let mut detections = scores(1);
     detections.outputs[0].name = "detections".to_owned();

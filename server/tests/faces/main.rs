@@ -12,4 +12,5 @@ mod metadata;
 mod predict;
 mod rest_infer;
 mod rest_types;
+mod streams;
 mod support;

@@ -12,7 +12,14 @@ use convoy_proto::inference::model_infer_response::InferOutputTensor;
 use convoy_proto::inference::{InferTensorContents, ModelInferResponse};
 use prost::Message as _;
 
-/// The message that `answer` is.
+/// About how many bytes [`message`] goes through: raw outputs are not looked at.
+pub(super) fn cost(answer: &Answer) -> usize {
+    let typed = answer.outputs.iter().filter(|output| output.binary == Some(false));
+    typed.map(|output| output.tensor.data.len()).sum()
+}
+
+/// The message that `answer` is. Takes time when its outputs are typed: run it through
+/// [`Offload`](crate::inference::offload::Offload), with [`cost`].
 ///
 /// The data is in `raw_output_contents`. It is in the `contents` of each output when the request's parameter
 /// `binary_data_output` is false, or `binary_data` of all outputs that it names: one message has all of its data in

@@ -1,6 +1,6 @@
 //! One inference of the Open Inference Protocol, from its message to its answer.
 
-use super::{answer, codec};
+use super::{answer, codec, size};
 use crate::error::ServingError;
 use crate::grpc::call::Call;
 use crate::inference::{self, Ask, WantedOutput};
@@ -8,15 +8,18 @@ use crate::state::ServingState;
 use convoy_proto::inference::model_infer_request::InferRequestedOutputTensor;
 use convoy_proto::inference::{ModelInferRequest, ModelInferResponse};
 use prost::Message as _;
+use std::sync::Arc;
 use std::time::Instant;
 
-/// Runs `request` and answers what it wants.
+/// Runs `request` and answers what it wants. Its bytes on the wire are counted already.
 pub(super) async fn infer(
     state: &ServingState,
     call: &Call,
     request: ModelInferRequest,
 ) -> Result<ModelInferResponse, ServingError> {
     let arrival = Instant::now();
+    let decoded = size::of_request(&request);
+    call.caller().grow(decoded)?;
     let ModelInferRequest { model_name, model_version, id, parameters, inputs, outputs, raw_input_contents } =
         request;
     if !id.is_empty() {
@@ -24,20 +27,21 @@ pub(super) async fn infer(
         call.name(&id);
     }
     let model = state.model(&model_name, &model_version)?;
-    let raw = !raw_input_contents.is_empty();
+    let made = size::of_tensors(&inputs);
+    call.caller().grow(made)?;
+    // Raw tensors are not looked at, and add next to nothing to either.
+    let inputs =
+        state.offload.run(decoded + made, move || codec::inputs(inputs, raw_input_contents)).await??;
     let ask = Ask {
         id,
         parameters: codec::parameters(parameters),
-        inputs: codec::inputs(inputs, raw_input_contents)?,
+        inputs,
         outputs: outputs.into_iter().map(wanted).collect(),
     };
-    if !raw {
-        // They were made from the message; raw ones are parts of it.
-        call.caller().grow(ask.inputs.iter().map(|input| input.data.len()).sum())?;
-    }
     let (answer, audited) = inference::infer(state, &model, call.caller(), arrival, ask).await?;
-    let message = answer::message(&model, answer)?;
-    call.answered(message.encoded_len());
+    let (of, cost) = (Arc::clone(&model), answer::cost(&answer));
+    let message = state.offload.run(cost, move || answer::message(&of, answer)).await??;
+    call.answered(message.encoded_len().max(size::of_typed_outputs(&message)));
     audited.write(state, &model, call.caller());
     Ok(message)
 }

@@ -7,28 +7,48 @@
 use super::infer::infer;
 use crate::grpc::call::Call;
 use crate::grpc::failure;
+use crate::grpc::inflate::PREFIX_BYTES;
+use crate::limits::{Permit, Reason};
 use crate::state::ServingState;
 use convoy_proto::inference::infer_parameter::ParameterChoice;
 use convoy_proto::inference::{
     InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
 };
-use futures_util::stream::{FuturesOrdered, StreamExt as _};
+use futures_util::stream::{FuturesOrdered, Stream, StreamExt as _};
 use prost::Message as _;
+use std::collections::VecDeque;
 use std::future::pending;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-/// Requests of a stream that wait or run at once. More stay with the caller until one is answered.
+/// Requests of a stream that wait, run, or are answered and not read. More stay with the caller until one is read.
 const IN_FLIGHT: usize = 16;
 /// In answers on a stream: no other answer to this request follows. Clients of Triton look for it, since there are
 /// models there that answer several times.
 const FINAL_RESPONSE: &str = "triton_final_response";
 
 /// The answers of a stream.
-pub(super) type Answers = ReceiverStream<Result<ModelStreamInferResponse, Status>>;
+pub(crate) struct Answers(mpsc::Receiver<Result<Answer, Status>>);
+
+impl Stream for Answers {
+    type Item = Result<ModelStreamInferResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // What asks for an answer makes it a frame at once, which the admission layer counts.
+        self.0.poll_recv(cx).map(|answer| answer.map(|answer| answer.map(|Answer { message, .. }| message)))
+    }
+}
+
+/// An answer that nobody has read yet.
+struct Answer {
+    message: ModelStreamInferResponse,
+    /// What it holds. Its turn may come late: those before it must be ready, and read.
+    _permit: Permit,
+}
 
 /// Starts answering `requests`.
 pub(super) fn start(state: Arc<ServingState>, call: Call, requests: Streaming<ModelInferRequest>) -> Answers {
@@ -42,25 +62,28 @@ pub(super) fn start(state: Arc<ServingState>, call: Call, requests: Streaming<Mo
             () = gone.closed() => {}
             () = passing(deadline) => {
                 let status = Status::deadline_exceeded("The deadline of the stream passed: allow it more time.");
-                // The caller may have gone with its deadline.
-                let _ = answers.try_send(Err(status));
+                // Behind the answer that waits to be read, if one does. The caller may have gone with its deadline.
+                let _ = answers.send(Err(status)).await;
             }
         }
     });
-    ReceiverStream::new(stream)
+    Answers(stream)
 }
 
 async fn answer_all(
     state: &ServingState,
     call: &Call,
     mut requests: Streaming<ModelInferRequest>,
-    answers: &mpsc::Sender<Result<ModelStreamInferResponse, Status>>,
+    answers: &mpsc::Sender<Result<Answer, Status>>,
 ) {
     let mut in_flight = FuturesOrdered::new();
+    // Answers that wait for their reader, in order. The others go on meanwhile.
+    let mut finished = VecDeque::new();
     // Why nothing more is read: the stream's own end, or what it failed with.
     let mut ended: Option<Option<Status>> = None;
     loop {
         if in_flight.is_empty()
+            && finished.is_empty()
             && let Some(end) = ended.take()
         {
             if let Some(status) = end {
@@ -69,14 +92,15 @@ async fn answer_all(
             }
             return;
         }
+        let may_read = ended.is_none() && in_flight.len() + finished.len() < IN_FLIGHT;
         tokio::select! {
             biased;
-            Some(answer) = in_flight.next() => {
-                if answers.send(Ok(answer)).await.is_err() {
-                    return;
-                }
-            }
-            message = requests.message(), if ended.is_none() && in_flight.len() < IN_FLIGHT => match message {
+            place = answers.reserve(), if !finished.is_empty() => match (place, finished.pop_front()) {
+                (Ok(place), Some(answer)) => place.send(Ok(answer)),
+                _ => return,
+            },
+            Some(answer) = in_flight.next() => finished.push_back(answer),
+            message = requests.message(), if may_read => match message {
                 Ok(Some(request)) => in_flight.push_back(answer(state, call, request)),
                 Ok(None) => ended = Some(None),
                 // Nothing can be read from the stream after this.
@@ -89,22 +113,34 @@ async fn answer_all(
     }
 }
 
-async fn answer(state: &ServingState, call: &Call, request: ModelInferRequest) -> ModelStreamInferResponse {
-    // Each request is named by itself, and gives back what it holds when it is answered.
-    let call = call.another(state.in_flight.permit(), request.encoded_len());
+async fn answer(state: &ServingState, call: &Call, request: ModelInferRequest) -> Answer {
+    // Each request is named by itself, and holds what it holds until its answer is read.
+    let permit = state.in_flight.permit();
+    let of_one = call.another(permit.clone());
     let (model, id) = (request.model_name.clone(), request.id.clone());
-    let (error_message, mut response) = match infer(state, &call, request).await {
-        Ok(response) => (String::new(), response),
-        Err(error) => (
-            failure::answer(&error, &call, "ModelStreamInfer", &model).message().to_owned(),
-            // Says which request failed.
-            ModelInferResponse { id, ..Default::default() },
-        ),
+    let answer = match call.hand_over(&of_one, PREFIX_BYTES + request.encoded_len()) {
+        Ok(()) => infer(state, &of_one, request).await,
+        Err(error) => Err(error),
     };
-    call.answered(response.encoded_len());
+    let (error_message, mut response) = match answer {
+        Ok(response) => (String::new(), response),
+        Err(error) => {
+            let status = failure::answer(&error, &of_one, "ModelStreamInfer", &model);
+            // Says which request failed.
+            let response = ModelInferResponse { id, ..Default::default() };
+            of_one.answered(response.encoded_len());
+            (status.message().to_owned(), response)
+        }
+    };
+    if permit.was_refused() {
+        state.early_refusals.count(Reason::Memory);
+    }
     let last = InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) };
     response.parameters.insert(FINAL_RESPONSE.to_owned(), last);
-    ModelStreamInferResponse { error_message, infer_response: Some(response) }
+    Answer {
+        message: ModelStreamInferResponse { error_message, infer_response: Some(response) },
+        _permit: permit,
+    }
 }
 
 async fn passing(deadline: Option<Instant>) {

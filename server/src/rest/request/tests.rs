@@ -4,6 +4,10 @@ use super::*;
 use proptest::prelude::*;
 use serde_json::json;
 
+fn read(body: &Bytes, header_length: Option<usize>) -> Result<Ask, ServingError> {
+    super::read(body, header_length, &|_| Ok(()))
+}
+
 fn refused(body: impl Into<Bytes>, header_length: Option<usize>) -> String {
     match read(&body.into(), header_length).unwrap_err() {
         ServingError::InvalidInput(sentence) => sentence,
@@ -30,6 +34,27 @@ fn a_request_in_json_is_read() {
     assert_eq!(ask.parameters.get("none"), None);
     assert_eq!(&ask.inputs[0].data[..], [0.5_f32.to_le_bytes(), 2_f32.to_le_bytes()].concat());
     assert_eq!(ask.outputs[0].parameters.get("binary_data"), Some(&Parameter::Bool(true)));
+}
+
+#[test]
+fn what_elements_in_json_need_is_reserved_before_they_are_read() {
+    let inputs = json!([
+        {"name": "a", "shape": [3], "datatype": "INT64", "data": [1, 2, 3]},
+        {"name": "b", "shape": [2], "datatype": "UINT8", "parameters": {"binary_data_size": 2}},
+        {"name": "c", "shape": [1i64 << 40], "datatype": "FP64", "data": [1.5]},
+    ]);
+    let json = body(&json!({"inputs": inputs}));
+    let all: Bytes = [&json[..], &[1, 2]].concat().into();
+    let reserved = std::cell::RefCell::new(Vec::new());
+    let reserve = |bytes| {
+        reserved.borrow_mut().push(bytes);
+        Ok(())
+    };
+    let error = super::read(&all, Some(json.len()), &reserve).unwrap_err();
+    assert!(error.to_string().contains("less data than its shape"), "{error}");
+    assert_eq!(*reserved.borrow(), [24, "[1.5]".len() / 2 * 8], "no more than the text can have");
+    let full = |_| Err(ServingError::TooLarge("No room.".to_owned()));
+    assert_eq!(super::read(&all, Some(json.len()), &full).unwrap_err().to_string(), "No room.");
 }
 
 #[test]
