@@ -3,6 +3,7 @@
 #   make run           set up, build in release, start the three services, send the sample photo, stay until Ctrl-C
 #   ONCE=1 make run    the same, and end after the table
 #   make test          formatting, lints, documentation and all tests
+#   make test-memory   500 callers who trickle 60 MiB each: resident memory stays under --max-inflight-bytes (gigabytes)
 #   make setup         only the set-up: wasm target, ONNX Runtime, models (each step is skipped when done)
 #   make build         set up and build target/release/convoy
 #   make clean         remove what was built; what was fetched stays in .convoy/
@@ -12,7 +13,7 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
 # The steps of `test` and `build` need each other's results, whatever -j says; Cargo itself uses all cores.
 .NOTPARALLEL:
-.PHONY: help setup setup-tests build run test fmt lint doc unit clean
+.PHONY: help setup setup-tests build run test test-memory fmt lint doc unit clean
 
 GUEST := preprocess-wasm/guest/Cargo.toml
 # The guest's pure code is also built natively, for its unit tests.
@@ -53,6 +54,9 @@ doc:
 unit:
 	CARGO_TARGET_DIR=$(GUEST_TARGET) cargo test --manifest-path $(GUEST) --locked
 	cargo test --workspace --locked
+
+test-memory: setup
+	cargo test -p model-serving --locked --test faces -- --ignored --nocapture five_hundred
 
 clean:
 	cargo clean
