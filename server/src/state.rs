@@ -12,7 +12,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// The part of `--max-inflight-bytes` that is left to what is not counted (one over this): what connections buffer
-/// before it is a body, and what the allocator loses. 500 callers who trickle large bodies need a thirtieth.
+/// before it is a body, and what the allocator loses. 500 callers who trickle large bodies, each on a connection of its own,
+/// need a twenty-fifth, their own side included (`make test-memory`).
 const UNCOUNTED: usize = 16;
 
 /// Shared by all handlers. The ports answer before the repository is open, so it comes later.
