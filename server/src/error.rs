@@ -110,6 +110,15 @@ impl ServingError {
         }
     }
 
+    /// SHA-256 of the image that made its decoder fail, if that is what happened: for the log, which holds no images.
+    pub fn trapped_image(&self) -> Option<&str> {
+        match self {
+            Self::Sandbox(SandboxError::Trapped { image_sha256, .. })
+            | Self::Image { error: SandboxError::Trapped { image_sha256, .. }, .. } => Some(image_sha256),
+            _ => None,
+        }
+    }
+
     /// When another try is likely to succeed, for [`ErrorCode::Overloaded`].
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

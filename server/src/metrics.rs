@@ -10,7 +10,7 @@ use crate::scheduler::{BatchReport, ModelLabels, RequestReport, ServingObserver}
 use families::Families;
 use prometheus::core::Collector;
 use prometheus::{Encoder as _, IntCounterVec, Opts, Registry, TextEncoder};
-use sandbox::SandboxError;
+use sandbox::{SandboxError, Verdict};
 use service_kit::ErrorCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +33,9 @@ impl Metrics {
         let families = Arc::new(Families::register(&registry)?);
         let images = Opts::new("convoy_sandbox_images_total", "Images given to the sandbox by its verdict");
         let sandbox_images = IntCounterVec::new(images, &["verdict"])?;
+        for verdict in Verdict::ALL {
+            sandbox_images.with_label_values(&[verdict.as_str()]);
+        }
         registry.register(Box::new(sandbox_images.clone()))?;
         Ok(Self { registry, families, sandbox_images })
     }
@@ -51,8 +54,7 @@ impl Metrics {
 
     /// Counts an image that the sandbox was given.
     pub(crate) fn image_seen<T>(&self, result: &Result<T, SandboxError>) {
-        let verdict = result.as_ref().err().map_or("accepted", verdict);
-        self.sandbox_images.with_label_values(&[verdict]).inc();
+        self.sandbox_images.with_label_values(&[Verdict::of(result).as_str()]).inc();
     }
 }
 
@@ -103,28 +105,6 @@ impl FailureReason {
             | ErrorCode::AlreadyExists
             | ErrorCode::TooLarge => Self::Other,
         }
-    }
-}
-
-fn verdict(error: &SandboxError) -> &'static str {
-    match error {
-        SandboxError::Empty => "empty",
-        SandboxError::NotAnImage => "not_an_image",
-        SandboxError::UnsupportedFormat { .. } => "unsupported_format",
-        SandboxError::Truncated { .. } => "truncated",
-        SandboxError::Corrupt { .. } => "corrupt",
-        SandboxError::TooManyPixels { .. } => "too_many_pixels",
-        SandboxError::TooLarge { .. } => "too_large",
-        SandboxError::InvalidOptions { .. } => "invalid_options",
-        SandboxError::OutOfMemory { .. } => "out_of_memory",
-        SandboxError::OutOfTime { .. } => "out_of_time",
-        SandboxError::DeadlineExceeded => "deadline_exceeded",
-        SandboxError::Trapped { .. } => "trapped",
-        SandboxError::Busy { .. } => "busy",
-        SandboxError::Stopped => "stopped",
-        SandboxError::Component { .. } => "component",
-        // The enum is open to additions.
-        _ => "other",
     }
 }
 

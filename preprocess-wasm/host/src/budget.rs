@@ -21,6 +21,12 @@ pub trait MemoryMeter: Send + Sync {
     fn shrink(&self, bytes: usize);
 }
 
+/// What one instance holds, and what it may: the data of its store.
+pub(crate) struct Budget {
+    pub(crate) memory: Memory,
+    pub(crate) watch: Watch,
+}
+
 /// Counts the linear memory of one instance.
 pub(crate) struct Memory {
     limit_bytes: usize,
@@ -33,6 +39,16 @@ pub(crate) struct Memory {
 impl Memory {
     pub(crate) fn new(limit_bytes: usize, meter: Option<Arc<dyn MemoryMeter>>) -> Self {
         Self { limit_bytes, used_bytes: 0, refused: false, meter, refused_by_meter: false }
+    }
+
+    /// From now on the instance may have `limit_bytes`.
+    pub(crate) fn allow(&mut self, limit_bytes: usize) {
+        self.limit_bytes = limit_bytes;
+    }
+
+    /// What the instance may have now.
+    pub(crate) fn limit_bytes(&self) -> usize {
+        self.limit_bytes
     }
 
     /// Whether there was no room for it beside other work, though it is within its own limit.
@@ -95,14 +111,38 @@ impl Drop for Memory {
 /// Until when, and for whom, an instance may run.
 #[derive(Debug, Clone)]
 pub(crate) struct Watch {
-    /// The end of the time that any image may take.
-    pub(crate) timeout_at: Instant,
+    /// The end of the work that any image may be.
+    work: Slice,
     /// The end of the time that the caller has.
     pub(crate) deadline: Option<Instant>,
+    /// The end of what the instance does now.
+    pub(crate) slice: Option<Slice>,
     /// Set when the caller has hung up.
     pub(crate) abandoned: Arc<AtomicBool>,
     /// Set when the sandbox stops.
     pub(crate) stopping: Arc<AtomicBool>,
+}
+
+/// A bound on the processor time of the thread that runs an instance: what the instance did, however long it waited for a
+/// core. A guest has nothing else to wait for. So a verdict on an image does not depend on what the machine does besides.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slice {
+    ends_at: Duration,
+    reason: Interrupted,
+}
+
+impl Slice {
+    /// Begins now, on this thread; whoever is at work when it ends is interrupted with this reason.
+    pub(crate) fn of(length: Duration, reason: Interrupted) -> Self {
+        Self { ends_at: thread_time().saturating_add(length), reason }
+    }
+}
+
+/// Processor time that this thread has used.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    // It is never negative.
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// Why an instance was interrupted.
@@ -112,19 +152,24 @@ pub(crate) enum Interrupted {
     Deadline,
     Abandoned,
     Stopping,
+    /// The header took longer than any header may.
+    Probe,
+    /// It is no quick work.
+    Slow,
 }
 
 impl Watch {
+    /// From now on, on the thread that is to run the instance.
     pub(crate) fn new(
         timeout: Duration,
         deadline: Option<Instant>,
         abandoned: Arc<AtomicBool>,
         stopping: Arc<AtomicBool>,
     ) -> Self {
-        Self { timeout_at: Instant::now() + timeout, deadline, abandoned, stopping }
+        Self { work: Slice::of(timeout, Interrupted::Timeout), deadline, slice: None, abandoned, stopping }
     }
 
-    /// Asked at each tick of the epoch: whether the instance must end, and why.
+    /// Asked at each tick of the epoch, on the instance's thread: whether the instance must end, and why.
     pub(crate) fn interrupts(&self, now: Instant) -> Option<Interrupted> {
         if self.stopping.load(Ordering::Relaxed) {
             Some(Interrupted::Stopping)
@@ -132,10 +177,11 @@ impl Watch {
             Some(Interrupted::Abandoned)
         } else if self.deadline.is_some_and(|deadline| now >= deadline) {
             Some(Interrupted::Deadline)
-        } else if now >= self.timeout_at {
-            Some(Interrupted::Timeout)
         } else {
-            None
+            let worked = thread_time();
+            let over =
+                [Some(self.work), self.slice].into_iter().flatten().find(|slice| worked >= slice.ends_at);
+            over.map(|slice| slice.reason)
         }
     }
 }
@@ -147,6 +193,8 @@ impl fmt::Display for Interrupted {
             Self::Deadline => "the caller's deadline passed",
             Self::Abandoned => "the caller hung up",
             Self::Stopping => "the sandbox stops",
+            Self::Probe => "its header took longer than any may",
+            Self::Slow => "it is no quick work",
         })
     }
 }
@@ -198,17 +246,49 @@ mod tests {
         let now = Instant::now();
         let abandoned = Arc::new(AtomicBool::new(false));
         let watch = Watch {
-            timeout_at: now + Duration::from_secs(2),
+            work: Slice::of(Duration::ZERO, Interrupted::Timeout),
             deadline: Some(now + Duration::from_secs(1)),
+            slice: None,
             abandoned: Arc::clone(&abandoned),
             stopping: Arc::default(),
         };
-        assert_eq!(watch.interrupts(now), None);
+        let with_time =
+            Watch { work: Slice::of(Duration::from_secs(3600), Interrupted::Timeout), ..watch.clone() };
+        assert_eq!(with_time.interrupts(now), None);
+        assert_eq!(watch.interrupts(now), Some(Interrupted::Timeout));
         assert_eq!(watch.interrupts(now + Duration::from_secs(1)), Some(Interrupted::Deadline));
         assert_eq!(watch.interrupts(now + Duration::from_secs(3)), Some(Interrupted::Deadline));
-        let without_deadline = Watch { deadline: None, ..watch.clone() };
-        assert_eq!(without_deadline.interrupts(now + Duration::from_secs(3)), Some(Interrupted::Timeout));
         abandoned.store(true, Ordering::Relaxed);
         assert_eq!(watch.interrupts(now), Some(Interrupted::Abandoned));
+    }
+
+    #[test]
+    fn a_slice_ends_by_the_work_of_its_own_thread() {
+        let watch = |slice| Watch {
+            slice: Some(slice),
+            ..Watch::new(Duration::from_secs(3600), None, Arc::default(), Arc::default())
+        };
+        let over = watch(Slice::of(Duration::ZERO, Interrupted::Probe));
+        assert_eq!(over.interrupts(Instant::now()), Some(Interrupted::Probe));
+        let short = watch(Slice::of(Duration::from_millis(2), Interrupted::Slow));
+        while short.interrupts(Instant::now()).is_none() {
+            std::hint::spin_loop();
+        }
+        assert_eq!(short.interrupts(Instant::now()), Some(Interrupted::Slow));
+        // This thread has no such work behind it.
+        let elsewhere = std::thread::spawn(move || {
+            watch(Slice::of(Duration::from_secs(3600), Interrupted::Slow)).interrupts(Instant::now())
+        });
+        assert_eq!(elsewhere.join().unwrap(), None);
+    }
+
+    #[test]
+    fn a_limit_may_be_raised_and_tells_what_it_is() {
+        let mut memory = Memory::new(10, None);
+        assert!(!memory.memory_growing(0, 11, None).unwrap());
+        memory.allow(20);
+        assert!(memory.memory_growing(0, 20, None).unwrap());
+        assert!(!memory.memory_growing(20, 21, None).unwrap());
+        assert_eq!(memory.limit_bytes(), 20);
     }
 }

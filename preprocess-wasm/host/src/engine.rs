@@ -1,17 +1,20 @@
 //! The one module that narrows wasmtime for the rest: compile once, a fresh instance per image.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, Trap, UpdateDeadline,
 };
 
-use crate::budget::{Interrupted, MAX_TABLE_ELEMENTS, Memory, MemoryMeter, Watch};
+use crate::budget::{Budget, Interrupted, MAX_TABLE_ELEMENTS, Memory, MemoryMeter, Slice, Watch};
 use crate::component::{EMBEDDED, bindings, wit};
+use crate::lane::Lane;
 use crate::ticker::Ticker;
 use crate::{ImageTensor, Limits, Preprocessed, Resize, SandboxConfig, SandboxError, convert};
 
@@ -30,22 +33,40 @@ const MAX_TABLES: u32 = 4;
 /// The answer to an image for which there is no room beside other work now.
 const NO_ROOM: SandboxError = SandboxError::Busy { retry_after: Duration::from_millis(500) };
 
+/// A component is no larger: that of a whole interpreter has about forty.
+const MAX_COMPONENT_BYTES: u64 = 256 << 20;
+
 /// What one call may use: its time, and, where somebody counts it, memory beside other work.
 pub(crate) struct Allowance {
     pub(crate) watch: Watch,
     pub(crate) meter: Option<Arc<dyn MemoryMeter>>,
 }
 
+/// Why a call has no result.
+pub(crate) enum Ended {
+    /// That is the verdict.
+    Verdict(SandboxError),
+    /// It is no work for the lane that it was in.
+    TooSlow,
+}
+
+impl From<SandboxError> for Ended {
+    fn from(error: SandboxError) -> Self {
+        Self::Verdict(error)
+    }
+}
+
 /// A compiled component, ready to be instantiated.
 pub(crate) struct Guest {
     engine: Engine,
     ticker: Ticker,
-    instantiate: bindings::PreprocessorPre<Memory>,
+    instantiate: bindings::PreprocessorPre<Budget>,
     limits: Limits,
 }
 
 impl Guest {
-    /// Compiles the component, about a second's work, and refuses one that imports anything or is of another world.
+    /// Compiles the component, about a second's work, and refuses one that imports anything, is of another world, or
+    /// does not start within the limits of an image's header.
     pub(crate) fn new(config: &SandboxConfig) -> Result<Self, SandboxError> {
         let engine = Engine::new(&wasmtime_config(config))
             .map_err(|error| unusable("the sandbox cannot be set up on this machine", &error))?;
@@ -68,7 +89,9 @@ impl Guest {
             .instantiate_pre(&component)
             .and_then(bindings::PreprocessorPre::new)
             .map_err(|error| unusable("it is not of the world convoy:preprocess/preprocessor", &error))?;
-        Ok(Self { ticker: Ticker::start(&engine)?, engine, instantiate, limits: config.limits })
+        let guest = Self { ticker: Ticker::start(&engine)?, engine, instantiate, limits: config.limits };
+        guest.starts()?;
+        Ok(guest)
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -81,11 +104,12 @@ impl Guest {
         image: &[u8],
         resize: &Resize,
         allowance: Allowance,
-    ) -> Result<ImageTensor, SandboxError> {
-        let (info, tensor) = self.call(image, resize, allowance, |guest, store| {
+        lane: Lane,
+    ) -> Result<ImageTensor, Ended> {
+        let (info, tensor) = self.call(image, resize, allowance, lane, |guest, store| {
             guest.convoy_preprocess_images().call_tensor(store, convert::options(resize))
         })?;
-        convert::tensor(tensor, info, resize)
+        Ok(convert::tensor(tensor, info, resize)?)
     }
 
     /// Runs the component's `preprocess` in a fresh instance.
@@ -94,11 +118,12 @@ impl Guest {
         image: &[u8],
         resize: &Resize,
         allowance: Allowance,
-    ) -> Result<Preprocessed, SandboxError> {
-        let (info, preprocessed) = self.call(image, resize, allowance, |guest, store| {
+        lane: Lane,
+    ) -> Result<Preprocessed, Ended> {
+        let (info, preprocessed) = self.call(image, resize, allowance, lane, |guest, store| {
             guest.convoy_preprocess_images().call_preprocess(store, convert::options(resize))
         })?;
-        convert::preprocessed(preprocessed, info, resize)
+        Ok(convert::preprocessed(preprocessed, info, resize)?)
     }
 
     /// Probes an image in a fresh instance, and makes the one call that the instance is for.
@@ -107,62 +132,140 @@ impl Guest {
         image: &[u8],
         resize: &Resize,
         allowance: Allowance,
-        call: impl FnOnce(&bindings::Preprocessor, &mut Store<Memory>) -> wasmtime::Result<Result<R, wit::Error>>,
-    ) -> Result<(wit::ImageInfo, R), SandboxError> {
-        let Allowance { watch, meter } = allowance;
-        let mut store = Store::new(&self.engine, Memory::new(self.limits.memory_bytes, meter));
-        store.limiter(|memory| memory);
+        lane: Lane,
+        call: impl FnOnce(&bindings::Preprocessor, &mut Store<Budget>) -> wasmtime::Result<Result<R, wit::Error>>,
+    ) -> Result<(wit::ImageInfo, R), Ended> {
+        let mut store = self.store(image.len(), allowance);
+        let _running = self.ticker.running();
+        let probed = self.instantiate.instantiate(&mut store).and_then(|guest| {
+            let images = guest.convoy_preprocess_images();
+            Ok(images.call_probe(&mut store, image, self.limits.max_pixels)?.map(|info| (guest, info)))
+        });
+        let (guest, info) = self.answer(probed, image, &store)?;
+        let size = self.size(&info)?;
+        if lane.is_beyond(size) {
+            return Err(Ended::TooSlow);
+        }
+        let budget = store.data_mut();
+        budget.memory.allow(self.limits.decode_memory(image.len(), size, resize));
+        budget.watch.slice = lane.slice();
         // What wasmtime may copy out of the guest, however long a list it returns.
         store.set_hostcall_fuel(resize.pixel_bytes() + RESULT_SLACK_BYTES);
+        let result = call(&guest, &mut store);
+        Ok((info, self.answer(result, image, &store)?))
+    }
+
+    /// A store with what reading a header may use.
+    fn store(&self, image_bytes: usize, allowance: Allowance) -> Store<Budget> {
+        let Allowance { mut watch, meter } = allowance;
+        watch.slice = Some(Slice::of(self.limits.probe_time(image_bytes), Interrupted::Probe));
+        let memory = Memory::new(self.limits.probe_memory(image_bytes), meter);
+        let mut store = Store::new(&self.engine, Budget { memory, watch });
+        store.limiter(|budget| &mut budget.memory);
+        store.set_hostcall_fuel(RESULT_SLACK_BYTES);
         // Without a deadline a store would trap at once.
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(move |_| match watch.interrupts(Instant::now()) {
+        store.epoch_deadline_callback(|context| match context.data().watch.interrupts(Instant::now()) {
             Some(reason) => Err(wasmtime::Error::new(reason)),
             None => Ok(UpdateDeadline::Continue(1)),
         });
+        store
+    }
+
+    /// Whether an instance can be made at all: that of every image would fail as this one.
+    fn starts(&self) -> Result<(), SandboxError> {
+        let watch = Watch::new(self.limits.timeout, None, Arc::default(), Arc::default());
+        let mut store = self.store(0, Allowance { watch, meter: None });
         let _running = self.ticker.running();
-        let probe_and_call = |store: &mut Store<Memory>| {
-            let guest = self.instantiate.instantiate(&mut *store)?;
-            let images = guest.convoy_preprocess_images();
-            match images.call_probe(&mut *store, image, self.limits.max_pixels)? {
-                Ok(info) => Ok(call(&guest, store)?.map(|result| (info, result))),
-                Err(error) => Ok(Err(error)),
-            }
-        };
-        let result = probe_and_call(&mut store);
+        match self.instantiate.instantiate(&mut store) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(unusable(
+                &format!(
+                    "an instance of it cannot be started within {} bytes of memory and {} ms",
+                    self.limits.probe_memory(0),
+                    self.limits.probe_time(0).as_millis()
+                ),
+                &error,
+            )),
+        }
+    }
+
+    /// What the header declares, which the host believes of no guest: it may be somebody else's.
+    fn size(&self, info: &wit::ImageInfo) -> Result<(u32, u32), SandboxError> {
+        let &wit::ImageInfo { width, height, .. } = info;
+        let limit = self.limits.max_pixels;
+        match u64::from(width) * u64::from(height) {
+            0 => Err(SandboxError::Component { detail: "it found an image without pixels".to_owned() }),
+            pixels if pixels > limit => Err(SandboxError::TooManyPixels { width, height, limit }),
+            _ => Ok((width, height)),
+        }
+    }
+
+    /// What a call into an instance gave, or why it gave nothing.
+    fn answer<R>(
+        &self,
+        result: wasmtime::Result<Result<R, wit::Error>>,
+        image: &[u8],
+        store: &Store<Budget>,
+    ) -> Result<R, Ended> {
+        let memory = &store.data().memory;
         match result {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(_)) if store.data().was_refused_by_meter() => Err(NO_ROOM),
-            Ok(Err(error)) => Err(convert::error(error, &self.limits)),
-            Err(error) => Err(self.verdict(&error, store.data())),
+            Ok(Err(_)) if memory.was_refused_by_meter() => Err(Ended::Verdict(NO_ROOM)),
+            Ok(Err(wit::Error::OutOfMemory)) => Err(Ended::Verdict(out_of_memory(memory))),
+            Ok(Err(error)) => Err(Ended::Verdict(convert::error(error, &self.limits))),
+            Err(error) => Err(self.stopped(&error, image, memory)),
         }
     }
 
     /// Why an instance ended without a result.
-    fn verdict(&self, error: &wasmtime::Error, memory: &Memory) -> SandboxError {
+    fn stopped(&self, error: &wasmtime::Error, image: &[u8], memory: &Memory) -> Ended {
         match error.downcast_ref::<Interrupted>() {
-            Some(Interrupted::Timeout) => return SandboxError::OutOfTime { limit: self.limits.timeout },
+            Some(Interrupted::Timeout) => {
+                return SandboxError::OutOfTime { limit: self.limits.timeout }.into();
+            }
+            Some(Interrupted::Probe) => {
+                return SandboxError::OutOfTime { limit: self.limits.probe_time(image.len()) }.into();
+            }
             // Nobody hears the verdict on an abandoned image.
-            Some(Interrupted::Deadline | Interrupted::Abandoned) => return SandboxError::DeadlineExceeded,
-            Some(Interrupted::Stopping) => return SandboxError::Stopped,
+            Some(Interrupted::Deadline | Interrupted::Abandoned) => {
+                return SandboxError::DeadlineExceeded.into();
+            }
+            Some(Interrupted::Stopping) => return SandboxError::Stopped.into(),
+            Some(Interrupted::Slow) => return Ended::TooSlow,
             None => {}
         }
         if memory.was_refused_by_meter() {
-            return NO_ROOM;
+            return NO_ROOM.into();
         }
         if memory.was_refused() {
-            return SandboxError::OutOfMemory { limit_bytes: self.limits.memory_bytes };
+            return out_of_memory(memory).into();
         }
         let detail = match error.downcast_ref::<Trap>() {
             Some(trap) => trap.to_string(),
             None => format!("{:#}", error.root_cause()),
         };
-        SandboxError::Trapped { detail }
+        SandboxError::Trapped { detail, image_sha256: sha256(image) }.into()
     }
 }
 
+fn out_of_memory(memory: &Memory) -> SandboxError {
+    SandboxError::OutOfMemory { limit_bytes: memory.limit_bytes() }
+}
+
+/// In lower-case hex.
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
 fn wasmtime_config(config: &SandboxConfig) -> Config {
-    let instances = u32::try_from(config.workers).unwrap_or(u32::MAX);
+    // Each lane has as many threads, and one more instance is made to see whether the component starts.
+    let workers = u32::try_from(config.workers).unwrap_or(u32::MAX);
+    let instances = workers.saturating_mul(Lane::COUNT).saturating_add(1);
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(MAX_CORE_INSTANCES))
@@ -183,9 +286,14 @@ fn wasmtime_config(config: &SandboxConfig) -> Config {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, SandboxError> {
-    fs::read(path).map_err(|error| SandboxError::Component {
-        detail: format!("{} cannot be read: {error}", path.display()),
-    })
+    let failed = |detail: String| SandboxError::Component {
+        detail: format!("{} cannot be read: {detail}", path.display()),
+    };
+    let bytes = fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+    if bytes > MAX_COMPONENT_BYTES {
+        return Err(failed(format!("it has {bytes} bytes, more than {MAX_COMPONENT_BYTES}")));
+    }
+    fs::read(path).map_err(|error| failed(error.to_string()))
 }
 
 fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, SandboxError> {

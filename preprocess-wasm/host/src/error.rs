@@ -56,13 +56,15 @@ pub enum SandboxError {
         /// Which option and why, without a full stop at its end.
         detail: String,
     },
-    /// The sender's: decoding wanted more memory than [`Limits::memory_bytes`](crate::Limits::memory_bytes).
+    /// The sender's: decoding wanted more memory than an image that declares what this one declares may have. See
+    /// [`Limits`](crate::Limits).
     #[error("The image needs more than the {limit_bytes} bytes of memory it may use: send a smaller one.")]
     OutOfMemory {
         /// The limit in bytes.
         limit_bytes: usize,
     },
-    /// The sender's: decoding took longer than [`Limits::timeout`](crate::Limits::timeout).
+    /// The sender's: decoding took more processor time than [`Limits::timeout`](crate::Limits::timeout), or reading the
+    /// header more than [`Limits::probe_time`](crate::Limits::probe_time).
     #[error("The image took longer than the {} ms it may take: send a smaller or simpler one.", limit.as_millis())]
     OutOfTime {
         /// The limit.
@@ -76,6 +78,8 @@ pub enum SandboxError {
     Trapped {
         /// The trap, in wasmtime's words.
         detail: String,
+        /// SHA-256 of the encoded image in lower-case hex, by which an operator finds it again: a log holds no images.
+        image_sha256: String,
     },
     /// The server's: the queue is full, or a [meter](crate::MemoryMeter) had no room. Nothing was done; the same request may be sent again.
     #[error("Too many images are being preprocessed: try again in {} ms.", retry_after.as_millis())]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use crate::Resize;
+
 /// How a [`Sandbox`](crate::Sandbox) is built. [`Default`] gives the documented defaults.
 #[derive(Debug, Clone)]
 pub struct SandboxConfig {
@@ -11,9 +13,11 @@ pub struct SandboxConfig {
     pub component: Option<PathBuf>,
     /// What one image may use.
     pub limits: Limits,
-    /// Threads that run the guest: how many images are preprocessed at once. Default: the processor's cores.
+    /// Threads that run the guest: how many images are preprocessed at once. As many more, of a lower priority, work on
+    /// those that take long. Default: the processor's cores.
     pub workers: usize,
-    /// Images that may wait for a thread; one more is answered [`Busy`](crate::SandboxError::Busy). Default: 64.
+    /// Images that may wait for a thread; one more is answered [`Busy`](crate::SandboxError::Busy). Those that take long
+    /// have a queue of the same length. Default: 64.
     pub queue: usize,
 }
 
@@ -29,13 +33,16 @@ impl Default for SandboxConfig {
 }
 
 /// What one image may use, whatever it declares.
+///
+/// An image's header is read first, within [`Limits::probe_time`] and [`Limits::probe_memory`]; what it declares decides
+/// how much memory the rest may take, up to [`Limits::memory_bytes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Linear memory of one guest instance in bytes. Default: 512 MiB.
+    /// Linear memory of one guest instance in bytes, at most. Default: 512 MiB.
     pub memory_bytes: usize,
     /// Width times height that the image's header may declare. Default: 50 megapixels.
     pub max_pixels: u64,
-    /// Time one image may take once a thread works on it. Default: 5 s.
+    /// Processor time that one image may take: time that it waits does not count. Default: 5 s.
     pub timeout: Duration,
     /// Size of the encoded image in bytes. Default: 32 MiB.
     pub max_image_bytes: usize,
@@ -49,5 +56,75 @@ impl Default for Limits {
             timeout: Duration::from_secs(5),
             max_image_bytes: 32 << 20,
         }
+    }
+}
+
+/// What a guest has of its own: code's data, stack, tables and buffers of a decoder, whatever the image.
+const BASE_BYTES: u64 = 16 << 20;
+/// The most that a decoder holds of one pixel at once: twice 16 bytes of the widest samples (four floats, as read and as
+/// handed out), 3 of RGB, and 3 when it is turned upright; rounded up. A progressive CMYK JPEG comes next, with 19.
+const BYTES_PER_PIXEL: u64 = 40;
+/// The encoded image itself, and a copy that a decoder may make of its parts.
+const ENCODED_COPIES: u64 = 2;
+
+impl Limits {
+    /// Processor time that reading the header of an image of `image_bytes` may take: 50 ms, and 10 ns for each byte that
+    /// is copied into the guest before.
+    pub fn probe_time(&self, image_bytes: usize) -> Duration {
+        Duration::from_millis(50) + Duration::from_nanos(image_bytes as u64 * 10)
+    }
+
+    /// Memory in bytes that a guest may have while it reads the header of an image of `image_bytes`: these and 16 MiB.
+    pub fn probe_memory(&self, image_bytes: usize) -> usize {
+        self.at_most(BASE_BYTES + image_bytes as u64)
+    }
+
+    /// Memory in bytes that a guest may have for an image of `image_bytes` whose header declares `width` times `height`
+    /// pixels, and which is to become what `resize` says.
+    ///
+    /// Resampling is done in two passes; between them the image has one of its sides already.
+    pub fn decode_memory(&self, image_bytes: usize, (width, height): (u32, u32), resize: &Resize) -> usize {
+        let area = |width: u32, height: u32| u64::from(width) * u64::from(height);
+        let between = area(resize.width, height).max(area(width, resize.height));
+        let rgb = between.saturating_add(4 * area(resize.width, resize.height)).saturating_mul(3);
+        let pixels = area(width, height).saturating_mul(BYTES_PER_PIXEL);
+        let encoded = ENCODED_COPIES * image_bytes as u64;
+        self.at_most(BASE_BYTES.saturating_add(encoded).saturating_add(pixels).saturating_add(rgb))
+    }
+
+    fn at_most(&self, bytes: u64) -> usize {
+        usize::try_from(bytes).unwrap_or(usize::MAX).min(self.memory_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Color, Decode, Filter, Fit};
+
+    const TO_300: Resize = Resize {
+        width: 300,
+        height: 300,
+        fit: Fit::Stretch,
+        filter: Filter::Bicubic,
+        color: Color::Rgb,
+        decode: Decode::Auto,
+    };
+
+    #[test]
+    fn a_header_gets_little_memory_and_pixels_get_what_they_need() {
+        let limits = Limits::default();
+        assert_eq!(limits.probe_memory(85_000), 85_000 + (16 << 20));
+        // 3 megapixels: 16 MiB, twice the file, 40 bytes a pixel, 300x2000 RGB between the passes, and the result.
+        let expected = (16 << 20) + 2 * 1_000_000 + 40 * 3_000_000 + 3 * 300 * 2000 + 12 * 300 * 300;
+        assert_eq!(limits.decode_memory(1_000_000, (1500, 2000), &TO_300), expected);
+    }
+
+    #[test]
+    fn nothing_exceeds_the_hard_maximum() {
+        let limits = Limits { memory_bytes: 10 << 20, ..Limits::default() };
+        assert_eq!(limits.probe_memory(0), 10 << 20);
+        assert_eq!(limits.probe_memory(usize::MAX / 2), 10 << 20);
+        assert_eq!(limits.decode_memory(usize::MAX / 2, (u32::MAX, u32::MAX), &TO_300), 10 << 20);
     }
 }

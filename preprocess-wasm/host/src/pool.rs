@@ -4,6 +4,7 @@
 //! any more is dropped unrun. A task that panics costs nobody else anything.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +32,18 @@ pub(crate) enum Refused {
     Stopping,
 }
 
+/// A task that was not taken, for whoever has to tell its caller.
+pub(crate) struct NotTaken<T> {
+    pub(crate) task: T,
+    pub(crate) reason: Refused,
+}
+
+impl<T> fmt::Debug for NotTaken<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)
+    }
+}
+
 /// Threads that run tasks. Dropping it drops what is queued, tells what runs to stop, and joins the threads.
 pub(crate) struct Pool<T: Task> {
     shared: Arc<Shared<T>>,
@@ -52,8 +65,15 @@ struct State<T> {
 }
 
 impl<T: Task> Pool<T> {
-    /// Starts `workers` threads named after `name`; `capacity` tasks may wait for one of them.
-    pub(crate) fn start(name: &str, workers: usize, capacity: usize, stack_bytes: usize) -> io::Result<Self> {
+    /// Starts `workers` threads named after `name`, which stand back behind others by `niceness`; `capacity` tasks may
+    /// wait for one of them.
+    pub(crate) fn start(
+        name: &str,
+        workers: usize,
+        capacity: usize,
+        stack_bytes: usize,
+        niceness: i32,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 queue: VecDeque::new(),
@@ -71,17 +91,20 @@ impl<T: Task> Pool<T> {
             let thread = thread::Builder::new()
                 .name(format!("{name}-{index}"))
                 .stack_size(stack_bytes)
-                .spawn(move || shared.work())?;
+                .spawn(move || {
+                    stand_back(niceness);
+                    shared.work();
+                })?;
             pool.threads.push(thread);
         }
         Ok(pool)
     }
 
     /// Queues a task or refuses it, at once.
-    pub(crate) fn submit(&self, task: T) -> Result<(), Refused> {
+    pub(crate) fn submit(&self, task: T) -> Result<(), NotTaken<T>> {
         let mut state = self.shared.lock();
         if self.shared.stopping.load(Ordering::Relaxed) {
-            return Err(Refused::Stopping);
+            return Err(NotTaken { task, reason: Refused::Stopping });
         }
         // Tasks that an idle thread is about to take do not wait.
         let places = self.shared.capacity + state.idle;
@@ -92,7 +115,8 @@ impl<T: Task> Pool<T> {
             let ahead = u32::try_from(state.queue.len() + 1).unwrap_or(u32::MAX);
             let workers = u32::try_from(self.shared.workers).unwrap_or(u32::MAX).max(1);
             let retry_after = state.mean_task.saturating_mul(ahead) / workers;
-            return Err(Refused::Full { retry_after: retry_after.max(Duration::from_millis(10)) });
+            let retry_after = retry_after.max(Duration::from_millis(10));
+            return Err(NotTaken { task, reason: Refused::Full { retry_after } });
         }
         state.queue.push_back(task);
         drop(state);
@@ -161,6 +185,21 @@ impl<T: Task> Shared<T> {
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lowers the priority of this thread. Where that cannot be done, it works all the same.
+fn stand_back(niceness: i32) {
+    // On Linux the priority of "the process" is that of the calling thread; 19 is the lowest.
+    let lower = || {
+        let own = rustix::process::getpriority_process(None)?;
+        rustix::process::setpriority_process(None, (own + niceness).min(19))
+    };
+    if cfg!(target_os = "linux")
+        && niceness > 0
+        && let Err(error) = lower()
+    {
+        tracing::debug!(%error, "the priority of a thread of the sandbox cannot be lowered");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The handle the services share.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -10,8 +11,9 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use crate::budget::{MemoryMeter, Watch};
-use crate::engine::{Allowance, Guest, THREAD_STACK_BYTES};
-use crate::pool::{Pool, Refused, Task};
+use crate::engine::{Allowance, Ended, Guest, THREAD_STACK_BYTES};
+use crate::lane::Lane;
+use crate::pool::{NotTaken, Pool, Refused, Task};
 use crate::{ImageTensor, Limits, Preprocessed, Resize, SandboxConfig, SandboxError};
 
 /// The longest side of a target, in pixels.
@@ -26,27 +28,42 @@ pub struct Sandbox {
 }
 
 struct Inner {
-    // Dropped before the guest: what runs is stopped at a tick of its clock.
-    pool: Pool<Call>,
+    // The pools are dropped before the guest: what runs is stopped at a tick of its clock. And the quick one before the
+    // slow one, to which it hands on.
+    quick: Pool<Call>,
+    slow: Arc<Pool<Call>>,
     guest: Arc<Guest>,
+    config: SandboxConfig,
 }
 
 impl Sandbox {
     /// Compiles the component and starts the threads. Blocks for about a second.
     ///
     /// # Errors
-    /// [`SandboxError::Component`] if the component imports anything, is of another world or cannot be compiled, or if
-    /// the machine cannot give what the configuration asks for.
+    /// [`SandboxError::Component`] if the component imports anything, is of another world, cannot be compiled or does not
+    /// start within the limits, or if the machine cannot give what the configuration asks for.
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
         if config.workers == 0 {
             return Err(SandboxError::Component { detail: "it has no thread to run on".to_owned() });
         }
         let guest = Arc::new(Guest::new(&config)?);
-        let pool =
-            Pool::start("sandbox", config.workers, config.queue, THREAD_STACK_BYTES).map_err(|error| {
+        let pool = |lane: Lane| {
+            let (name, niceness) = (lane.thread_name(), lane.niceness());
+            Pool::start(name, config.workers, config.queue, THREAD_STACK_BYTES, niceness).map_err(|error| {
                 SandboxError::Component { detail: format!("its threads cannot be started: {error}") }
-            })?;
-        Ok(Self { inner: Arc::new(Inner { pool, guest }), meter: None })
+            })
+        };
+        let (quick, slow) = (pool(Lane::Quick)?, Arc::new(pool(Lane::Slow)?));
+        Ok(Self { inner: Arc::new(Inner { quick, slow, guest, config }), meter: None })
+    }
+
+    /// A sandbox with the same limits for another component, the one at `path`. It has threads and queues of its own: a
+    /// component that loops makes nobody wait for a thread but its own images. Blocks for about a second.
+    ///
+    /// # Errors
+    /// As [`Sandbox::new`].
+    pub fn with_component(&self, path: &Path) -> Result<Self, SandboxError> {
+        Self::new(SandboxConfig { component: Some(path.to_owned()), ..self.inner.config.clone() })
     }
 
     /// What one image may use.
@@ -102,11 +119,9 @@ impl Sandbox {
         let (reply, answer) = oneshot::channel();
         let guest = Arc::clone(&self.inner.guest);
         let meter = self.meter.clone();
-        let call = Call { guest, image, resize, deadline, abandoned, meter, work: work(reply) };
-        self.inner.pool.submit(call).map_err(|refused| match refused {
-            Refused::Full { retry_after } => SandboxError::Busy { retry_after },
-            Refused::Stopping => SandboxError::Stopped,
-        })?;
+        let slow = Some(Arc::clone(&self.inner.slow));
+        let call = Call { guest, slow, image, resize, deadline, abandoned, meter, work: work(reply) };
+        self.inner.quick.submit(call).map_err(|not_taken| refusal(not_taken.reason))?;
         let answer = match deadline {
             Some(deadline) => {
                 timeout_at(deadline.into(), answer).await.map_err(|_| SandboxError::DeadlineExceeded)?
@@ -140,7 +155,7 @@ impl Sandbox {
     fn unanswered(&self, deadline: Option<Instant>) -> SandboxError {
         if has_passed(deadline) {
             SandboxError::DeadlineExceeded
-        } else if self.inner.pool.is_stopping() {
+        } else if self.inner.quick.is_stopping() {
             SandboxError::Stopped
         } else {
             SandboxError::Component { detail: "its thread failed on this image, as the log says".to_owned() }
@@ -163,9 +178,11 @@ impl Drop for Caller {
     }
 }
 
-/// One image on its way through the pool.
+/// One image on its way through the lanes.
 struct Call {
     guest: Arc<Guest>,
+    /// Where it goes if it is no work for the quick lane, as long as it is in that.
+    slow: Option<Arc<Pool<Call>>>,
     image: Bytes,
     resize: Resize,
     deadline: Option<Instant>,
@@ -174,9 +191,20 @@ struct Call {
     work: Work,
 }
 
+/// What is to be done, and who waits for it.
 enum Work {
     Tensor(oneshot::Sender<Result<ImageTensor, SandboxError>>),
     Preprocess(oneshot::Sender<Result<Preprocessed, SandboxError>>),
+}
+
+impl Work {
+    fn refuse(self, error: SandboxError) {
+        // An answer that cannot be sent is one that nobody waits for any more.
+        match self {
+            Self::Tensor(reply) => drop(reply.send(Err(error))),
+            Self::Preprocess(reply) => drop(reply.send(Err(error))),
+        }
+    }
 }
 
 impl Task for Call {
@@ -184,15 +212,48 @@ impl Task for Call {
         !self.abandoned.load(Ordering::Relaxed) && !has_passed(self.deadline)
     }
 
-    fn run(self, stopping: &Arc<AtomicBool>) {
-        let Self { guest, image, resize, deadline, abandoned, meter, work } = self;
-        let watch = Watch::new(guest.limits().timeout, deadline, abandoned, Arc::clone(stopping));
-        let allowance = Allowance { watch, meter };
-        // An answer that cannot be sent is one that nobody waits for any more.
-        match work {
-            Work::Tensor(reply) => drop(reply.send(guest.tensor(&image, &resize, allowance))),
-            Work::Preprocess(reply) => drop(reply.send(guest.preprocess(&image, &resize, allowance))),
+    fn run(mut self, stopping: &Arc<AtomicBool>) {
+        let lane = if self.slow.is_some() { Lane::Quick } else { Lane::Slow };
+        let (guest, image, resize) = (&self.guest, &self.image, &self.resize);
+        let watch = Watch::new(
+            guest.limits().timeout,
+            self.deadline,
+            Arc::clone(&self.abandoned),
+            Arc::clone(stopping),
+        );
+        let allowance = Allowance { watch, meter: self.meter.clone() };
+        let ended = match self.work {
+            Work::Tensor(reply) => match guest.tensor(image, resize, allowance, lane) {
+                Ok(tensor) => return drop(reply.send(Ok(tensor))),
+                Err(ended) => {
+                    self.work = Work::Tensor(reply);
+                    ended
+                }
+            },
+            Work::Preprocess(reply) => match guest.preprocess(image, resize, allowance, lane) {
+                Ok(preprocessed) => return drop(reply.send(Ok(preprocessed))),
+                Err(ended) => {
+                    self.work = Work::Preprocess(reply);
+                    ended
+                }
+            },
+        };
+        match (ended, self.slow.take()) {
+            (Ended::Verdict(error), _) => self.work.refuse(error),
+            (Ended::TooSlow, Some(slow)) => {
+                if let Err(NotTaken { task, reason }) = slow.submit(self) {
+                    task.work.refuse(refusal(reason));
+                }
+            }
+            (Ended::TooSlow, None) => unreachable!("nothing is too slow for the slow lane"),
         }
+    }
+}
+
+fn refusal(refused: Refused) -> SandboxError {
+    match refused {
+        Refused::Full { retry_after } => SandboxError::Busy { retry_after },
+        Refused::Stopping => SandboxError::Stopped,
     }
 }
 

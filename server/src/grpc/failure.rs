@@ -23,11 +23,14 @@ pub(crate) fn answer(error: &ServingError, call: &Call, method: &'static str, mo
                 model = &*model,
                 code = code.as_str(),
                 error = &*detail,
+                image_sha256 = error.trapped_image(),
                 "A request failed."
             )
         };
     }
     match code {
+        // It is answered as the sender's fault, but an operator wants to know that the decoder failed, and on what.
+        _ if error.trapped_image().is_some() => log!(warn),
         ErrorCode::Internal => log!(error),
         ErrorCode::DeadlineExceeded | ErrorCode::Unavailable => log!(warn),
         ErrorCode::Overloaded => log!(debug),

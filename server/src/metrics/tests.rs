@@ -89,6 +89,7 @@ fn failures_have_tritons_reasons() {
     }
     assert!(text.contains(r#"nv_inference_pending_request_count{model="m",version="1"} 3"#));
     assert!(text.contains(r#"convoy_sandbox_images_total{verdict="not_an_image"} 1"#));
+    assert!(text.contains(r#"convoy_sandbox_images_total{verdict="trapped"} 0"#), "there from the start");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Flags that several subcommands share.
 
 use crate::exit::Failure;
+use model_serving::config::ByteSize;
 use sandbox::{Sandbox, SandboxConfig};
 use service_kit::telemetry::{self, LogFormat, LogLevel};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -67,6 +69,11 @@ impl ProcessArgs {
     }
 }
 
+/// What one image may be given in the sandbox.
+const MEMORY_BYTES: RangeInclusive<usize> = 16 << 20..=4 << 30;
+/// A longer time is more likely a slip of the unit than a wish.
+const MAX_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
 /// How images are preprocessed.
 #[derive(clap::Args, Clone, Debug)]
 #[group(skip)]
@@ -75,23 +82,51 @@ pub struct SandboxArgs {
     #[arg(long, env = "PREPROCESS_COMPONENT", value_name = "PATH")]
     pub preprocess_component: Option<PathBuf>,
 
-    /// Threads that preprocess images: how many images at once. Default: the processor's cores.
-    #[arg(long, env = "PREPROCESS_WORKERS", value_name = "THREADS",
+    /// Threads that preprocess images: how many images at once. As many more, of a lower priority, work on images that
+    /// take long. Default: the processor's cores.
+    #[arg(long, env = "SANDBOX_WORKERS", value_name = "THREADS",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub preprocess_workers: Option<u16>,
+    pub sandbox_workers: Option<u16>,
 
     /// Images that may wait for one of these threads; the next one is refused at once with 429 or RESOURCE_EXHAUSTED.
-    #[arg(long, env = "PREPROCESS_QUEUE", value_name = "IMAGES", default_value_t = 64,
+    #[arg(long, env = "SANDBOX_QUEUE", value_name = "IMAGES", default_value_t = 64,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub preprocess_queue: u32,
+    pub sandbox_queue: u32,
+
+    /// Memory that one image may take in the sandbox, at most: a number of bytes, or one with a unit such as 512MiB. What
+    /// it may really take depends on the width and height that its header declares.
+    #[arg(long, env = "SANDBOX_MEMORY", value_name = "BYTES", default_value_t = ByteSize::from(512 << 20))]
+    pub sandbox_memory: ByteSize,
+
+    /// Processor time that one image may take in the sandbox. With a unit: 500ms, 5s.
+    #[arg(long, env = "SANDBOX_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub sandbox_timeout: Duration,
+
+    /// Width times height that an image's header may declare.
+    #[arg(long, env = "MAX_PIXELS", value_name = "PIXELS", default_value_t = 50_000_000,
+          value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub max_pixels: u64,
 }
 
 impl SandboxArgs {
     /// Checks what can be known before a port is bound.
     ///
     /// # Errors
-    /// [`Failure::Usage`] when the component is not there.
+    /// [`Failure::Usage`] when the component is not there, or a limit cannot be.
     pub fn validate(&self) -> Result<(), Failure> {
+        if !MEMORY_BYTES.contains(&self.sandbox_memory.get()) {
+            return Err(Failure::Usage(format!(
+                "--sandbox-memory (SANDBOX_MEMORY) is {}, but must be between 16MiB, without which no image's header is \
+                 read, and 4GiB, which is all that a component can address.",
+                self.sandbox_memory
+            )));
+        }
+        if self.sandbox_timeout.is_zero() || self.sandbox_timeout > MAX_TIMEOUT {
+            return Err(Failure::Usage(format!(
+                "--sandbox-timeout (SANDBOX_TIMEOUT) is {:?}, but must be more than 0s and at most 1h.",
+                self.sandbox_timeout
+            )));
+        }
         match &self.preprocess_component {
             Some(path) if !path.is_file() => Err(Failure::Usage(format!(
                 "There is no component at {}: set --preprocess-component (PREPROCESS_COMPONENT) to a WASM component, \
@@ -111,8 +146,11 @@ impl SandboxArgs {
     pub async fn start(&self, max_image_bytes: Option<usize>) -> Result<Sandbox, Failure> {
         let mut config =
             SandboxConfig { component: self.preprocess_component.clone(), ..SandboxConfig::default() };
-        config.queue = usize::try_from(self.preprocess_queue).unwrap_or(usize::MAX);
-        if let Some(workers) = self.preprocess_workers {
+        config.queue = usize::try_from(self.sandbox_queue).unwrap_or(usize::MAX);
+        config.limits.memory_bytes = self.sandbox_memory.get();
+        config.limits.timeout = self.sandbox_timeout;
+        config.limits.max_pixels = self.max_pixels;
+        if let Some(workers) = self.sandbox_workers {
             config.workers = usize::from(workers);
         }
         if let Some(bytes) = max_image_bytes {

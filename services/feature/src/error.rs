@@ -242,10 +242,13 @@ impl IntoResponse for Failure {
         let code = error.code();
         let text = error.to_string();
         let text = readable(&text);
-        // A trap is answered as the sender's fault, but an operator wants to know that the decoder failed.
-        let trapped = matches!(error, Error::Sandbox(SandboxError::Trapped { .. }));
-        if code.is_server_fault() || trapped {
-            tracing::warn!(request_id, %code, error = %text, "request failed");
+        // A trap is answered as the sender's fault, but an operator wants to know that the decoder failed, and on what.
+        let image_sha256 = match &error {
+            Error::Sandbox(SandboxError::Trapped { image_sha256, .. }) => Some(image_sha256),
+            _ => None,
+        };
+        if code.is_server_fault() || image_sha256.is_some() {
+            tracing::warn!(request_id, %code, error = %text, image_sha256, "request failed");
         } else {
             tracing::info!(request_id, %code, error = %text, "request refused");
         }

@@ -7,12 +7,13 @@ pub(crate) use detections::Detection;
 pub(crate) use model_input::ModelInput;
 
 use crate::{ConfigError, Error, config};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use convoy_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use convoy_proto::inference::infer_parameter::ParameterChoice;
 use convoy_proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use convoy_proto::inference::{InferParameter, ModelConfigRequest, ModelInferRequest, ModelInferResponse};
 use http::HeaderValue;
+use sandbox::Resize;
 use service_kit::{ErrorCode, code_of_status};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,6 +49,15 @@ impl Call {
     }
 }
 
+/// An image on its way to a model.
+#[derive(Debug)]
+pub(crate) enum Image {
+    /// Preprocessed here: interleaved rows of the size and kind that the model takes.
+    Pixels(Bytes),
+    /// As the client sent it.
+    Encoded(Bytes),
+}
+
 /// An answer of a model.
 #[derive(Debug)]
 pub(crate) struct Inference {
@@ -55,7 +65,7 @@ pub(crate) struct Inference {
     pub(crate) model: String,
     /// Its version.
     pub(crate) version: String,
-    /// Boxes are 0..1 of the tensor.
+    /// Boxes are 0..1 of the tensor, or of the upright image if that was sent encoded.
     pub(crate) detections: Vec<Detection>,
     /// How long the model ran, in milliseconds, as model-serving measured it.
     pub(crate) inference_time_ms: Option<f64>,
@@ -125,18 +135,25 @@ impl ModelServing {
         self.lock().insert(model.to_owned(), input);
     }
 
-    /// Sends `pixels`, preprocessed for `input`, to `model` (as requests name it) for detections.
+    /// Sends `image`, as `input` takes it, to `model` (as requests name it) for detections.
     pub(crate) async fn infer(
         &self,
         model: &str,
         input: &ModelInput,
-        pixels: Bytes,
+        image: Image,
         request_id: &str,
         user_id: &str,
         call: &Call,
     ) -> Result<Inference, Error> {
         let user =
             InferParameter { parameter_choice: Some(ParameterChoice::StringParam(user_id.to_owned())) };
+        let (datatype, shape, content) = match image {
+            Image::Pixels(pixels) => {
+                let Resize { width, height, .. } = input.resize;
+                ("UINT8", vec![1, i64::from(height), i64::from(width), 3], pixels)
+            }
+            Image::Encoded(image) => ("BYTES", vec![1], element(&image)?),
+        };
         let request = ModelInferRequest {
             model_name: model.to_owned(),
             // Not the version that the input is of: one that was replaced in between would not be found.
@@ -145,15 +162,15 @@ impl ModelServing {
             parameters: HashMap::from([("user_id".to_owned(), user)]),
             inputs: vec![InferInputTensor {
                 name: input.tensor.clone(),
-                datatype: "UINT8".to_owned(),
-                shape: vec![1, i64::from(input.resize.height), i64::from(input.resize.width), 3],
+                datatype: datatype.to_owned(),
+                shape,
                 ..Default::default()
             }],
             outputs: vec![InferRequestedOutputTensor {
                 name: detections::OUTPUT.to_owned(),
                 ..Default::default()
             }],
-            raw_input_contents: vec![pixels],
+            raw_input_contents: vec![content],
         };
         let request = self.request(request, call);
         let response = bounded(call, self.client().model_infer(request)).await?.into_inner();
@@ -208,6 +225,16 @@ fn of_status(status: Status) -> Error {
             message: if message.is_empty() { status.code().description().to_owned() } else { message },
         },
     }
+}
+
+/// The only element of a raw BYTES tensor: its length as u32 in little-endian order, then its bytes.
+fn element(bytes: &Bytes) -> Result<Bytes, Error> {
+    let length = u32::try_from(bytes.len())
+        .map_err(|_| Error::Internal { detail: "An image does not fit into a message".to_owned() })?;
+    let mut element = BytesMut::with_capacity(4 + bytes.len());
+    element.extend_from_slice(&length.to_le_bytes());
+    element.extend_from_slice(bytes);
+    Ok(element.freeze())
 }
 
 fn inference(response: ModelInferResponse) -> Result<Inference, Error> {

@@ -9,6 +9,7 @@
 //! | `prediction` | image to stored prediction: look up, preprocess, infer, store |
 //! | `inference` | the gRPC client of model-serving, and what it knows of the models |
 //! | `results` | the HTTP client of results-service |
+//! | `metrics` | what `GET /metrics` shows |
 //! | `peers` | whether these two are ready, for `GET /ready` |
 //! | `offload` | work that would keep an async thread busy for long |
 //! | [`error`] | [`Error`]: what can go wrong and whose fault it is |
@@ -18,6 +19,7 @@
 
 mod body;
 mod inference;
+mod metrics;
 mod offload;
 mod peers;
 mod predict_request;
@@ -77,6 +79,9 @@ pub enum RunError {
     /// The HTTP client could not be built.
     #[error("The HTTP client cannot be made: {0}.")]
     Client(#[from] reqwest::Error),
+    /// The metrics could not be registered.
+    #[error("The metrics cannot be set up: {0}.")]
+    Metrics(#[from] prometheus::Error),
     /// Connections could not be accepted any more.
     #[error("feature-service cannot accept connections any more: {0}.")]
     Serve(#[from] std::io::Error),

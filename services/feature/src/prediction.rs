@@ -19,9 +19,10 @@ mod job;
 pub(crate) use job::Job;
 
 use crate::Error;
-use crate::inference::{Call, Inference, ModelInput, ModelServing};
+use crate::inference::{Call, Image, Inference, ModelInput, ModelServing};
+use crate::metrics::Metrics;
 use crate::results::{NewPrediction, Record, Results, Stored};
-use sandbox::{ImageTensor, Sandbox};
+use sandbox::{ImageTensor, Placement, Sandbox};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use service_kit::timestamp::now_rfc3339;
@@ -44,7 +45,7 @@ pub(crate) struct Prediction {
 /// What this request spent where, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Timings {
-    /// In the sandbox and its queue.
+    /// In the sandbox and its queue; 0 for a model with a component of its own, which preprocesses at model-serving.
     preprocess: f64,
     /// In calls to model-serving.
     inference: f64,
@@ -58,6 +59,7 @@ pub(crate) struct Predictor {
     pub(crate) sandbox: Sandbox,
     pub(crate) models: ModelServing,
     pub(crate) results: Results,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Predictor {
@@ -69,9 +71,9 @@ impl Predictor {
         {
             return Ok(replay(job, record, timings));
         }
-        let (inference, tensor) = self.infer(job, call, &mut timings).await?;
+        let (inference, placement) = self.infer(job, call, &mut timings).await?;
         let detections: Vec<_> =
-            inference.detections.iter().map(|found| found.to_image(&tensor.placement)).collect();
+            inference.detections.iter().map(|found| found.to_image(&placement)).collect();
         let detections = serde_json::value::to_raw_value(&detections)
             .map_err(|error| Error::Internal { detail: format!("detections cannot be written: {error}") })?;
         let prediction = NewPrediction {
@@ -152,7 +154,7 @@ impl Predictor {
         job: &Job,
         call: &Call,
         timings: &mut Timings,
-    ) -> Result<(Inference, ImageTensor), Error> {
+    ) -> Result<(Inference, Placement), Error> {
         let known = self.models.known_input(&job.model);
         let input = match known.clone() {
             Some(input) => input,
@@ -191,13 +193,29 @@ impl Predictor {
         input: &ModelInput,
         call: &Call,
         timings: &mut Timings,
-    ) -> Result<(Inference, ImageTensor), Error> {
+    ) -> Result<(Inference, Placement), Error> {
+        let (image, placement) = self.preprocess(job, input, call, timings).await?;
+        let answer = self.models.infer(&job.model, input, image, &job.request_id, &job.user_id, call);
+        Ok((timed(&mut timings.inference, answer).await?, placement))
+    }
+
+    /// What is sent to the model, and where the image lies in it.
+    async fn preprocess(
+        &self,
+        job: &Job,
+        input: &ModelInput,
+        call: &Call,
+        timings: &mut Timings,
+    ) -> Result<(Image, Placement), Error> {
+        if input.takes_encoded {
+            return Ok((Image::Encoded(job.image.clone()), Placement::FULL));
+        }
         let deadline = Some(call.deadline.into_std());
         let preprocessed = self.sandbox.tensor(job.image.clone(), input.resize, deadline);
-        let mut tensor = timed(&mut timings.preprocess, preprocessed).await?;
-        let pixels = std::mem::take(&mut tensor.pixels).into();
-        let answer = self.models.infer(&job.model, input, pixels, &job.request_id, &job.user_id, call);
-        Ok((timed(&mut timings.inference, answer).await?, tensor))
+        let preprocessed = timed(&mut timings.preprocess, preprocessed).await;
+        self.metrics.image_seen(&preprocessed);
+        let ImageTensor { pixels, placement, .. } = preprocessed?;
+        Ok((Image::Pixels(pixels.into()), placement))
     }
 }
 

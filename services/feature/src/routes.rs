@@ -5,6 +5,7 @@ mod preprocess;
 
 use crate::body::{BodyReader, Bounds};
 use crate::inference::{Call, ModelServing};
+use crate::metrics::{self, Metrics};
 use crate::offload::Offload;
 use crate::peers::{Peers, States};
 use crate::predict_request::json_limit;
@@ -12,12 +13,14 @@ use crate::prediction::Predictor;
 use crate::results::Results;
 use crate::{Config, RunError, SERVICE};
 use axum::extract::{DefaultBodyLimit, State};
+use axum::middleware;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::{HeaderMap, StatusCode};
 use sandbox::Sandbox;
 use serde::Serialize;
 use service_kit::{Readiness, http_server};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -36,13 +39,14 @@ struct App {
 /// The routes of feature-service, for a server (see [`run`](crate::run)) or for tests without one.
 ///
 /// # Errors
-/// When a URL of the configuration cannot be called, or the HTTP client cannot be made.
+/// When a URL of the configuration cannot be called, the HTTP client cannot be made or the metrics not be registered.
 pub fn router(config: &Config, sandbox: Sandbox, readiness: Readiness) -> Result<Router, RunError> {
     let models = ModelServing::new(&config.model_serving_url)?;
     let results = Results::new(&config.results_url)?;
+    let metrics = Arc::new(Metrics::new()?);
     let app = App {
         peers: Peers::new(models.clone(), results.clone()),
-        predictor: Predictor { sandbox, models, results },
+        predictor: Predictor { sandbox, models, results, metrics: Arc::clone(&metrics) },
         offload: Offload::new(),
         bodies: BodyReader::new(json_limit(config.max_image_bytes)),
         readiness,
@@ -56,7 +60,10 @@ pub fn router(config: &Config, sandbox: Sandbox, readiness: Readiness) -> Result
         // The handlers read bodies themselves, each within its own limit.
         .layer(DefaultBodyLimit::disable())
         .with_state(app)
-        .merge(http_server::health_route(SERVICE)))
+        .merge(http_server::health_route(SERVICE))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&metrics), metrics::measure))
+        // Who scrapes is not measured.
+        .route("/metrics", get(metrics::render).with_state(metrics)))
 }
 
 impl App {

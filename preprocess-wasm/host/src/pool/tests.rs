@@ -29,7 +29,7 @@ impl Task for Job {
 }
 
 fn pool(workers: usize, capacity: usize) -> Pool<Job> {
-    Pool::start("test", workers, capacity, 256 << 10).unwrap()
+    Pool::start("test", workers, capacity, 256 << 10, 0).unwrap()
 }
 
 /// Occupies one thread until the returned sender is used or dropped.
@@ -59,13 +59,25 @@ fn tasks_run_on_named_threads() {
     assert!(receiver.recv().unwrap().unwrap().starts_with("test-"));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn threads_stand_back_and_this_one_does_not() {
+    let own = rustix::process::getpriority_process(None).unwrap();
+    let pool = Pool::start("test", 1, 1, 256 << 10, 7).unwrap();
+    let (sender, receiver) = channel();
+    pool.submit(Job::new(move |_| sender.send(rustix::process::getpriority_process(None).unwrap()).unwrap()))
+        .unwrap();
+    assert_eq!(receiver.recv().unwrap(), (own + 7).min(19));
+    assert_eq!(rustix::process::getpriority_process(None).unwrap(), own);
+}
+
 #[test]
 fn a_full_queue_refuses_at_once_and_takes_again_later() {
     let pool = pool(1, 1);
     let release = occupy(&pool);
     let (first, first_ran) = report(1);
     pool.submit(first).unwrap();
-    let refused = pool.submit(report(2).0).unwrap_err();
+    let refused = pool.submit(report(2).0).unwrap_err().reason;
     assert!(matches!(refused, Refused::Full { retry_after } if retry_after >= Duration::from_millis(10)));
     drop(release);
     assert_eq!(first_ran.recv().unwrap(), 1);
@@ -78,7 +90,7 @@ fn a_full_queue_refuses_at_once_and_takes_again_later() {
 fn a_queue_of_no_place_still_feeds_idle_threads() {
     let pool = pool(1, 0);
     let release = occupy(&pool);
-    assert!(matches!(pool.submit(report(1).0), Err(Refused::Full { .. })));
+    assert!(matches!(pool.submit(report(1).0).unwrap_err().reason, Refused::Full { .. }));
     drop(release);
 }
 

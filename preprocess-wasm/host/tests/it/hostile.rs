@@ -14,11 +14,11 @@ use wit_parser::Resolve;
 
 use crate::fixtures::{photo, sandbox, stretch};
 
-const WIT: &str = include_str!("../../../wit/preprocess.wit");
+pub(crate) const WIT: &str = include_str!("../../../wit/preprocess.wit");
 const FOREVER: Duration = Duration::from_secs(3600);
 
 /// Makes a component of a core module and the world in `wit`.
-fn component(wit: &str, module: &str) -> Vec<u8> {
+pub(crate) fn component(wit: &str, module: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let package = resolve.push_str("preprocess.wit", wit).unwrap();
     let world = resolve.select_world(&[package], Some("preprocessor")).unwrap();
@@ -40,7 +40,7 @@ fn hostile(timeout: Duration, queue: usize) -> Hostile {
     Hostile { sandbox: Sandbox::new(config).unwrap(), _folder: folder }
 }
 
-fn file(bytes: &[u8]) -> (TempDir, PathBuf) {
+pub(crate) fn file(bytes: &[u8]) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("preprocess.wasm");
     fs::write(&path, bytes).unwrap();
@@ -54,36 +54,83 @@ async fn run(sandbox: &Sandbox, does: &'static str) -> Result<ImageTensor, Sandb
 #[tokio::test]
 async fn a_component_of_the_world_replaces_the_embedded_one() {
     let hostile = hostile(FOREVER, 1);
-    let tensor = run(&hostile.sandbox, "black, please").await.unwrap();
+    let tensor = run(&hostile.sandbox, "Black, please").await.unwrap();
     assert_eq!(tensor.pixels, [0; 12]);
     assert_eq!((tensor.source.width, tensor.source.height), (7, 5));
+}
+
+/// Whether an error is the one that is expected.
+type Expected = Box<dyn Fn(&SandboxError) -> bool>;
+
+fn trapped(word: &'static str) -> Expected {
+    Box::new(move |e| matches!(e, SandboxError::Trapped { detail, .. } if detail.contains(word)))
+}
+
+fn is(expected: SandboxError) -> Expected {
+    Box::new(move |e| *e == expected)
+}
+
+fn component_fault() -> Expected {
+    Box::new(|e| matches!(e, SandboxError::Component { .. }))
+}
+
+/// Each twice, and after each a good image on the same thread.
+async fn assert_stopped(hostile: &Hostile, cases: impl IntoIterator<Item = (&'static str, Expected)>) {
+    for (does, is_expected) in cases {
+        for _ in 0..2 {
+            let error = run(&hostile.sandbox, does).await.unwrap_err();
+            assert!(is_expected(&error), "{does}: {error:?}");
+        }
+        assert_eq!(run(&hostile.sandbox, "Fine").await.unwrap().pixels, [0; 12], "after {does}");
+    }
+    sandbox().tensor(photo(), stretch(30, 30), None).await.unwrap();
 }
 
 #[tokio::test]
 async fn each_guest_is_stopped_with_its_own_verdict_and_the_next_is_not_harmed() {
     let hostile = hostile(FOREVER, 1);
-    let trapped = |word: &'static str| move |e: SandboxError| matches!(&e, SandboxError::Trapped { detail } if detail.contains(word));
-    let out_of_memory = SandboxError::OutOfMemory { limit_bytes: Limits::default().memory_bytes };
-    type Expected = Box<dyn Fn(SandboxError) -> bool>;
-    let cases: [(&str, Expected); 8] = [
-        ("Memory", Box::new(move |e| e == out_of_memory)),
-        ("Recursion", Box::new(trapped("call stack exhausted"))),
-        ("Unreachable", Box::new(trapped("unreachable"))),
-        ("Out of bounds", Box::new(trapped("out of bounds"))),
-        ("Pointer beyond", Box::new(trapped("out of bounds"))),
-        ("Q: result beyond", Box::new(trapped("out of bounds"))),
-        ("Huge", Box::new(trapped("hostcall"))),
-        ("Wrong size", Box::new(|e| matches!(e, SandboxError::Component { .. }))),
+    let limit_bytes = Limits::default().decode_memory("Memory".len(), (7, 5), &stretch(2, 2));
+    assert!(limit_bytes < 17 << 20, "what 7x5 pixels may have: {limit_bytes}");
+    let cases = [
+        ("Memory", is(SandboxError::OutOfMemory { limit_bytes })),
+        ("Recursion", trapped("call stack exhausted")),
+        ("Unreachable", trapped("unreachable")),
+        ("Out of bounds", trapped("out of bounds")),
+        ("Pointer beyond", trapped("out of bounds")),
+        ("Q: result beyond", trapped("out of bounds")),
+        ("Huge", trapped("hostcall")),
+        ("Wrong size", component_fault()),
     ];
-    for (does, is_expected) in cases {
-        for _ in 0..2 {
-            let error = run(&hostile.sandbox, does).await.unwrap_err();
-            assert!(is_expected(error.clone()), "{does}: {error:?}");
-        }
-        // The same thread, a fresh instance.
-        assert_eq!(run(&hostile.sandbox, "fine").await.unwrap().pixels, [0; 12], "after {does}");
-    }
-    sandbox().tensor(photo(), stretch(30, 30), None).await.unwrap();
+    assert_stopped(&hostile, cases).await;
+}
+
+#[tokio::test]
+async fn a_guest_that_harms_while_it_reads_the_header_is_stopped_sooner() {
+    let hostile = hostile(FOREVER, 1);
+    let limit_bytes = Limits::default().probe_memory("memory".len());
+    let limit = Limits::default().max_pixels;
+    let cases = [
+        ("loop", is(SandboxError::OutOfTime { limit: Limits::default().probe_time("loop".len()) })),
+        ("memory", is(SandboxError::OutOfMemory { limit_bytes })),
+        ("recursion", trapped("call stack exhausted")),
+        ("unreachable", trapped("unreachable")),
+        ("out of bounds", trapped("out of bounds")),
+        ("q: result beyond", trapped("out of bounds")),
+        ("huge", trapped("hostcall")),
+        ("zero pixels", component_fault()),
+        ("x: too many", is(SandboxError::TooManyPixels { width: 60_000, height: 60_000, limit })),
+    ];
+    assert_stopped(&hostile, cases).await;
+}
+
+#[tokio::test]
+async fn a_trap_tells_which_image_it_was_and_not_what_was_in_it() {
+    let hostile = hostile(FOREVER, 1);
+    let error = run(&hostile.sandbox, "Unreachable").await.unwrap_err();
+    let SandboxError::Trapped { image_sha256, .. } = &error else { panic!("{error:?}") };
+    // printf Unreachable | sha256sum
+    assert_eq!(image_sha256, "abaa46adb4e13ab2e7202ad1480a4182fde02f70e2e8ac27eb8b8dd04dc3c427");
+    assert!(!error.to_string().contains("Unreachable"), "{error}");
 }
 
 #[tokio::test]
@@ -102,7 +149,7 @@ async fn an_endless_loop_is_out_of_time() {
     let limit = Duration::from_millis(30);
     let hostile = hostile(limit, 1);
     assert_eq!(run(&hostile.sandbox, "Loop").await.unwrap_err(), SandboxError::OutOfTime { limit });
-    assert!(run(&hostile.sandbox, "fine").await.is_ok());
+    assert!(run(&hostile.sandbox, "Fine").await.is_ok());
 }
 
 #[tokio::test]
@@ -110,11 +157,11 @@ async fn a_callers_deadline_stops_a_loop_and_what_waits_behind_it() {
     let hostile = hostile(FOREVER, 4);
     let deadline = Some(Instant::now() + Duration::from_millis(40));
     let call = |does: &'static str| hostile.sandbox.tensor(does.as_bytes().into(), stretch(2, 2), deadline);
-    let (running, waiting) = tokio::join!(call("Loop"), call("fine"));
+    let (running, waiting) = tokio::join!(call("Loop"), call("Fine"));
     assert_eq!(running.unwrap_err(), SandboxError::DeadlineExceeded);
     assert_eq!(waiting.unwrap_err(), SandboxError::DeadlineExceeded);
     // The one thread is free again, long before the loop's hour has passed.
-    assert!(run(&hostile.sandbox, "fine").await.is_ok());
+    assert!(run(&hostile.sandbox, "Fine").await.is_ok());
 }
 
 /// Polls a future once: after that its image is in the pool.
@@ -127,17 +174,42 @@ async fn begin<F: Future>(future: &mut Pin<Box<F>>) {
 }
 
 #[tokio::test]
-async fn a_full_queue_is_busy_until_callers_hang_up() {
+async fn full_queues_are_busy_until_callers_hang_up() {
     let hostile = hostile(FOREVER, 1);
-    let mut running = Box::pin(run(&hostile.sandbox, "Loop"));
-    let mut waiting = Box::pin(run(&hostile.sandbox, "Loop"));
-    begin(&mut running).await;
-    begin(&mut waiting).await;
-    let error = run(&hostile.sandbox, "fine").await.unwrap_err();
+    let mut waiting = Vec::new();
+    // Each lane has a place on its thread and one in its queue, and each loop goes from the quick one to the slow one.
+    let error = 'full: loop {
+        assert!(waiting.len() < 5, "there are places for four");
+        waiting.push(Box::pin(run(&hostile.sandbox, "Loop")));
+        for call in &mut waiting {
+            tokio::select! {
+                biased;
+                answer = call => break 'full answer.unwrap_err(),
+                () = ready(()) => {}
+            }
+        }
+    };
     assert!(matches!(error, SandboxError::Busy { retry_after } if retry_after > Duration::ZERO), "{error:?}");
     drop(waiting);
-    drop(running);
-    assert!(run(&hostile.sandbox, "fine").await.is_ok());
+    assert!(run(&hostile.sandbox, "Fine").await.is_ok());
+}
+
+#[tokio::test]
+async fn what_takes_long_makes_nobody_wait_who_does_not() {
+    let hostile = hostile(FOREVER, 4);
+    let mut endless = Box::pin(run(&hostile.sandbox, "Loop"));
+    begin(&mut endless).await;
+    // There is one thread in the quick lane, and it comes free.
+    for _ in 0..3 {
+        assert!(run(&hostile.sandbox, "Fine").await.is_ok());
+    }
+    // What declares many pixels goes to the slow lane at once, and waits there.
+    let mut many = Box::pin(run(&hostile.sandbox, "Enormous"));
+    begin(&mut many).await;
+    assert!(run(&hostile.sandbox, "Fine").await.is_ok());
+    begin(&mut many).await;
+    drop(endless);
+    assert_eq!(many.await.unwrap().pixels, [0; 12]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,4 +268,35 @@ fn memory_that_is_declared_and_not_grown_counts_too() {
     let (_folder, path) = file(&component(WIT, &module));
     let detail = refusal(&path);
     assert!(detail.contains("memory"), "{detail}");
+}
+
+#[test]
+fn what_does_not_start_within_the_limits_of_a_header_is_refused() {
+    let wat = include_str!("hostile.wat");
+    let looping = wat.replacen("(module", "(module (start $spin) (func $spin (loop $again (br $again)))", 1);
+    let large = wat.replace("(memory (export \"memory\") 1)", "(memory (export \"memory\") 300)");
+    for (module, words) in [(looping, "its header took longer"), (large, "memory")] {
+        let (_folder, path) = file(&component(WIT, &module));
+        let detail = refusal(&path);
+        assert!(
+            detail.contains("cannot be started within 16777216 bytes") && detail.contains(words),
+            "{detail}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_component_of_its_own_harms_only_its_own_images() {
+    let (_folder, path) = file(&component(WIT, include_str!("hostile.wat")));
+    let config = SandboxConfig { workers: 1, queue: 4, ..SandboxConfig::default() };
+    let ours = Sandbox::new(config).unwrap();
+    let theirs = ours.with_component(&path).unwrap();
+    assert_eq!(theirs.limits(), ours.limits());
+    let mut loops: Vec<_> = (0..4).map(|_| Box::pin(run(&theirs, "Loop"))).collect();
+    for each in &mut loops {
+        begin(each).await;
+    }
+    ours.tensor(photo(), stretch(30, 30), None).await.unwrap();
+    drop(loops);
+    assert!(run(&theirs, "Fine").await.is_ok());
 }

@@ -1,5 +1,6 @@
-;; A component of the right world whose `tensor` does what the first byte of the probed "image" says. An export's flat
-;; signature is the canonical ABI's: the image's address and length, or the options' fields; the address of the result.
+;; A component of the right world that does what the first byte of the "image" says: `probe` if it is a small letter, else
+;; `tensor`. An export's flat signature is the canonical ABI's: the image's address and length, or the options' fields; the
+;; address of the result.
 (module
   (memory (export "memory") 1)
 
@@ -25,19 +26,8 @@
     (f32.store (i32.const 44) (f32.const 1))
     (i32.const 16))
 
-  ;; Remembers the first byte, and answers `ok` of 7x5 and two empty strings: discriminant at 0, sides at 4 and 8.
-  (func (export "convoy:preprocess/images@0.2.0#probe")
-    (param $image i32) (param $length i32) (param $max_pixels i64) (result i32)
-    (global.set $does (i32.load8_u (local.get $image)))
-    (i32.store (i32.const 132) (i32.const 7))
-    (i32.store (i32.const 136) (i32.const 5))
-    (i32.const 128))
-
-  (func $tensor (export "convoy:preprocess/images@0.2.0#tensor")
-    (param $width i32) (param $height i32) (param $fit i32) (param $filter i32) (param $color i32) (param $decode i32)
-    (result i32)
-    (local $does i32)
-    (local.set $does (global.get $does))
+  ;; Harm that can be done anywhere.
+  (func $harm (param $does i32)
     ;; L: an endless loop.
     (if (i32.eq (local.get $does) (i32.const 0x4c)) (then (loop $again (br $again))))
     ;; M: takes memory until it gets no more, then gives up as an allocator does.
@@ -46,21 +36,63 @@
         (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))
         (unreachable)))
     ;; R: recursion without end.
-    (if (i32.eq (local.get $does) (i32.const 0x52)) (then (return (call $recurse (i32.const 0)))))
+    (if (i32.eq (local.get $does) (i32.const 0x52)) (then (drop (call $recurse (i32.const 0)))))
     ;; U: stops itself.
     (if (i32.eq (local.get $does) (i32.const 0x55)) (then (unreachable)))
     ;; O: reads beyond its memory.
-    (if (i32.eq (local.get $does) (i32.const 0x4f)) (then (return (i32.load (i32.const -4)))))
+    (if (i32.eq (local.get $does) (i32.const 0x4f)) (then (drop (i32.load (i32.const -4))))))
+
+  ;; Writes `ok` of these sides and two empty strings, and returns where: discriminant at 0, sides at 4 and 8.
+  (func $info (param $width i32) (param $height i32) (result i32)
+    (i32.store (i32.const 132) (local.get $width))
+    (i32.store (i32.const 136) (local.get $height))
+    (i32.const 128))
+
+  ;; Remembers the first byte.
+  (func (export "convoy:preprocess/images@0.2.0#probe")
+    (param $image i32) (param $length i32) (param $max_pixels i64) (result i32)
+    (local $does i32)
+    (local.set $does (i32.load8_u (local.get $image)))
+    (global.set $does (local.get $does))
+    (if (i32.ge_u (local.get $does) (i32.const 0x61))
+      (then (call $harm (i32.sub (local.get $does) (i32.const 0x20)))))
+    ;; q: returns a result that lies beyond its memory.
+    (if (i32.eq (local.get $does) (i32.const 0x71)) (then (return (i32.const -8))))
+    ;; h: says that the format's name has 2 MiB, which lie in its memory.
+    (if (i32.eq (local.get $does) (i32.const 0x68))
+      (then
+        (drop (memory.grow (i32.const 40)))
+        (i32.store (i32.const 140) (i32.const 1024))
+        (i32.store (i32.const 144) (i32.const 0x200000))))
+    ;; z: an image without pixels.
+    (if (i32.eq (local.get $does) (i32.const 0x7a)) (then (return (call $info (i32.const 0) (i32.const 5)))))
+    ;; x: says ok to more pixels than are allowed.
+    (if (i32.eq (local.get $does) (i32.const 0x78))
+      (then (return (call $info (i32.const 60000) (i32.const 60000)))))
+    ;; E: many pixels.
+    (if (i32.eq (local.get $does) (i32.const 0x45))
+      (then (return (call $info (i32.const 5000) (i32.const 5000)))))
+    ;; H: enough pixels for what it returns afterwards.
+    (if (i32.eq (local.get $does) (i32.const 0x48))
+      (then (return (call $info (i32.const 2000) (i32.const 2000)))))
+    (call $info (i32.const 7) (i32.const 5)))
+
+  (func $tensor (export "convoy:preprocess/images@0.2.0#tensor")
+    (param $width i32) (param $height i32) (param $fit i32) (param $filter i32) (param $color i32) (param $decode i32)
+    (result i32)
+    (local $does i32)
+    (local.set $does (global.get $does))
+    (call $harm (local.get $does))
     ;; P: returns a list that lies beyond its memory.
     (if (i32.eq (local.get $does) (i32.const 0x50))
       (then (return (call $answer (i32.const 0x7fff0000) (i32.const 12)))))
     ;; Q: returns a result that lies beyond its memory.
     (if (i32.eq (local.get $does) (i32.const 0x51)) (then (return (i32.const -8))))
-    ;; H: returns a list of 256 MiB that lies in its memory.
+    ;; H: returns a list of 80 MiB that lies in its memory.
     (if (i32.eq (local.get $does) (i32.const 0x48))
       (then
-        (drop (memory.grow (i32.const 4097)))
-        (return (call $answer (i32.const 1024) (i32.const 0x10000000)))))
+        (drop (memory.grow (i32.const 1300)))
+        (return (call $answer (i32.const 1024) (i32.const 0x5000000)))))
     ;; W: one byte too few.
     (if (i32.eq (local.get $does) (i32.const 0x57))
       (then

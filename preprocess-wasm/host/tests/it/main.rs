@@ -2,6 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod component;
+mod corpus;
+mod examples;
 mod fixtures;
 mod hostile;
 mod images;
+mod mirror;
+#[path = "../../build/toolchain.rs"]
+mod toolchain;

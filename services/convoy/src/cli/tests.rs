@@ -3,7 +3,7 @@
 use super::*;
 
 /// The table of the documentation: subcommand, flag, variable, default.
-const DOCUMENTED: [(&str, &str, &str, Option<&str>); 33] = [
+const DOCUMENTED: [(&str, &str, &str, Option<&str>); 37] = [
     ("model-serving", "grpc-addr", "GRPC_ADDR", Some("0.0.0.0:50051")),
     ("model-serving", "http-addr", "HTTP_ADDR", Some("0.0.0.0:8000")),
     ("model-serving", "metrics-addr", "METRICS_ADDR", Some("0.0.0.0:8002")),
@@ -18,6 +18,10 @@ const DOCUMENTED: [(&str, &str, &str, Option<&str>); 33] = [
     ("model-serving", "profile-cache", "PROFILE_CACHE", None),
     ("model-serving", "default-max-batch-size", "DEFAULT_MAX_BATCH_SIZE", Some("8")),
     ("model-serving", "preprocess-component", "PREPROCESS_COMPONENT", None),
+    ("model-serving", "sandbox-workers", "SANDBOX_WORKERS", None),
+    ("model-serving", "sandbox-memory", "SANDBOX_MEMORY", Some("512MiB")),
+    ("model-serving", "sandbox-timeout", "SANDBOX_TIMEOUT", Some("5s")),
+    ("model-serving", "max-pixels", "MAX_PIXELS", Some("50000000")),
     ("feature-service", "feature-addr", "FEATURE_ADDR", Some("0.0.0.0:5001")),
     ("feature-service", "model-serving-url", "MODEL_SERVING_URL", Some("http://localhost:50051")),
     ("feature-service", "results-url", "RESULTS_URL", Some("http://localhost:5002")),

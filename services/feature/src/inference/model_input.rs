@@ -17,6 +17,8 @@ pub(crate) struct ModelInput {
     pub(crate) tensor: String,
     /// What an image is made into for it.
     pub(crate) resize: Resize,
+    /// Whether the model makes it by a component of its own, and is sent encoded images.
+    pub(crate) takes_encoded: bool,
 }
 
 impl ModelInput {
@@ -47,12 +49,15 @@ impl ModelInput {
         if resize.color == Color::Gray {
             return Err(unfit("its color is gray, and a tensor of three channels is sent".to_owned()));
         }
-        Ok(Self { model: config.name.clone(), version, tensor: input.name.clone(), resize })
+        let takes_encoded = parameter("preprocessing") == Some("model");
+        Ok(Self { model: config.name.clone(), version, tensor: input.name.clone(), resize, takes_encoded })
     }
 
     /// Whether an image preprocessed for `other` is the one that this input takes.
     pub(crate) fn takes_the_same(&self, other: &Self) -> bool {
-        self.tensor == other.tensor && self.resize == other.resize
+        self.tensor == other.tensor
+            && self.resize == other.resize
+            && self.takes_encoded == other.takes_encoded
     }
 }
 

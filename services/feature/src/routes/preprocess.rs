@@ -5,6 +5,7 @@ use crate::Error;
 use crate::body::{self, is_json, json_object};
 use crate::error::Failure;
 use crate::predict_request::{check_id, decode_image, json_limit};
+use crate::prediction::Predictor;
 use axum::Json;
 use axum::extract::{Request, State};
 use base64::Engine as _;
@@ -82,12 +83,10 @@ pub(super) async fn preprocess(State(app): State<App>, request: Request) -> Resu
     let job = app.offload.run(bytes.len(), move || parse(&bytes, max_image)).await??;
     let request_id = job.request_id;
     let failed = |error: Error| error.of(request_id.as_deref());
-    let image = app
-        .predictor
-        .sandbox
-        .preprocess(job.image, job.resize, Some(bounds.deadline.into_std()))
-        .await
-        .map_err(|error| failed(error.into()))?;
+    let Predictor { sandbox, metrics, .. } = &app.predictor;
+    let image = sandbox.preprocess(job.image, job.resize, Some(bounds.deadline.into_std())).await;
+    metrics.image_seen(&image);
+    let image = image.map_err(|error| failed(error.into()))?;
     let size = image.jpeg.len();
     let name = request_id.clone();
     let answer = app.offload.run(size, move || Answer::new(image, name)).await.map_err(failed)?;

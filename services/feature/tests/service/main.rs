@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod encoded;
 mod fakes;
 mod forms;
+mod metrics;
 mod peers;
 mod predict;
 mod preprocess;

@@ -29,6 +29,8 @@ pub(crate) struct Model {
     pub(crate) size: (u32, u32),
     pub(crate) task: String,
     pub(crate) fit: String,
+    /// Whether it has a preprocessing component of its own, and takes encoded images.
+    pub(crate) takes_encoded: bool,
     /// What `ModelInfer` answers instead.
     pub(crate) fails_with: Option<Status>,
     /// `ModelInfer` never answers.
@@ -56,6 +58,7 @@ impl FakeModels {
             size: (300, 300),
             task: "detection".to_owned(),
             fit: "stretch".to_owned(),
+            takes_encoded: false,
             fails_with: None,
             hangs: false,
             configs: 0,
@@ -120,6 +123,7 @@ impl Model {
             parameters: HashMap::from([
                 ("task".to_owned(), parameter(&self.task)),
                 ("fit".to_owned(), parameter(&self.fit)),
+                ("preprocessing".to_owned(), parameter(if self.takes_encoded { "model" } else { "server" })),
             ]),
             ..Default::default()
         }
@@ -133,7 +137,11 @@ impl Model {
         let [input] = request.inputs.as_slice() else { return Err(Status::invalid_argument("one input")) };
         let expected = [1, i64::from(height), i64::from(width), 3];
         let bytes = request.raw_input_contents.first().map_or(0, Bytes::len);
-        if input.name != "images"
+        if self.takes_encoded {
+            if input.datatype != "BYTES" || input.shape != [1] {
+                return Err(Status::invalid_argument("It takes encoded images."));
+            }
+        } else if input.name != "images"
             || input.datatype != "UINT8"
             || input.shape != expected
             || bytes != (width * height * 3) as usize
