@@ -122,7 +122,9 @@ async fn a_users_predictions_are_listed_newest_first_and_erased() {
     assert_eq!(order, [&ids[2], &ids[1], &ids[0]].map(|id| json!(id)));
 
     let erased = rest::delete(of_user(&user)).await.json(200);
-    assert_eq!(erased, json!({"status": "success", "user_id": user, "deleted_count": 3}));
+    assert_keys(&erased, &["status", "user_id", "deleted_count", "receipt_id", "erased_at"]);
+    assert_eq!((&erased["user_id"], &erased["deleted_count"]), (&json!(user), &json!(3)));
+    assert_recent(&erased["erased_at"]);
     assert_eq!(
         rest::get(of_user(&user)).await.json(200),
         json!({"user_id": user, "count": 0, "predictions": []})

@@ -12,6 +12,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct JsonError {
     code: ErrorCode,
+    name: &'static str,
     status: StatusCode,
     message: String,
     request_id: Option<String>,
@@ -23,7 +24,7 @@ pub struct JsonError {
 pub struct ErrorBody {
     /// A sentence for a person: what is wrong and what to do.
     pub error: String,
-    /// [`ErrorCode::as_str`].
+    /// [`ErrorCode::as_str`], or a more exact name of the same kind of failure.
     pub code: String,
     /// The id of the request, where it was known when it failed.
     pub request_id: Option<String>,
@@ -33,7 +34,14 @@ impl JsonError {
     /// An answer with `code`'s own status. Of a very long `message`, with words of the caller's, the beginning is sent.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let message = readable(&message.into()).into_owned();
-        Self { code, status: code.http_status(), message, request_id: None, retry_after: None }
+        Self {
+            code,
+            name: code.as_str(),
+            status: code.http_status(),
+            message,
+            request_id: None,
+            retry_after: None,
+        }
     }
 
     /// Names the request that failed.
@@ -57,6 +65,23 @@ impl JsonError {
         self
     }
 
+    /// Gives the failure a more exact name than the table's, for clients that act on it.
+    #[must_use]
+    pub fn with_name(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// The HTTP status of the answer.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The JSON of the answer.
+    pub fn body(self) -> ErrorBody {
+        ErrorBody { error: self.message, code: self.name.to_owned(), request_id: self.request_id }
+    }
+
     /// The kind of failure.
     pub fn code(&self) -> ErrorCode {
         self.code
@@ -65,13 +90,9 @@ impl JsonError {
 
 impl IntoResponse for JsonError {
     fn into_response(self) -> Response {
-        let body = ErrorBody {
-            error: self.message,
-            code: self.code.as_str().to_owned(),
-            request_id: self.request_id,
-        };
-        let mut response = (self.status, Json(body)).into_response();
-        if let Some(delay) = self.retry_after {
+        let (status, retry_after) = (self.status, self.retry_after);
+        let mut response = (status, Json(self.body())).into_response();
+        if let Some(delay) = retry_after {
             let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }

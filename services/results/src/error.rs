@@ -52,8 +52,8 @@ pub enum RequestError {
     /// The body has no bytes.
     #[error("The request body is empty: send a JSON object.")]
     EmptyBody,
-    /// The body is JSON of another kind.
-    #[error("The request body must be a JSON object.")]
+    /// The body, or an element of its array, is JSON of another kind.
+    #[error("The request body must be a JSON object, or an array of them.")]
     NotAnObject,
     /// The body is not JSON.
     #[error("The request body is not valid JSON: {0}.")]
@@ -81,6 +81,15 @@ pub enum RequestError {
         "A prediction with this request_id exists already, and this request does not repeat it: send another request_id."
     )]
     Exists,
+    /// The prediction was received before its user's last erasure.
+    #[error("The user was erased after this request was received: it is not stored.")]
+    Erased,
+    /// The array is too long.
+    #[error("The array has more than {limit} predictions: send it in parts.")]
+    TooManyElements {
+        /// The longest array.
+        limit: usize,
+    },
     /// The database is still being opened.
     #[error("The service is starting: send the request again later.")]
     Starting,
@@ -101,12 +110,21 @@ impl RequestError {
             | Self::NotJson(_)
             | Self::BodyCutOff
             | Self::NotDeclaredJson => ErrorCode::InvalidInput,
-            Self::BodyTooLarge { .. } => ErrorCode::TooLarge,
+            Self::BodyTooLarge { .. } | Self::TooManyElements { .. } => ErrorCode::TooLarge,
             Self::Crowded => ErrorCode::Overloaded,
             Self::NotFound => ErrorCode::NotFound,
-            Self::Exists => ErrorCode::AlreadyExists,
+            Self::Exists | Self::Erased => ErrorCode::AlreadyExists,
             Self::Starting => ErrorCode::Unavailable,
             Self::Store(error) => error.code(),
+        }
+    }
+
+    /// The answer, which names the request where its id is known.
+    pub(crate) fn named(self, request_id: Option<String>) -> JsonError {
+        let error = JsonError::from(self);
+        match request_id {
+            Some(id) => error.with_request_id(id),
+            None => error,
         }
     }
 
@@ -124,6 +142,7 @@ impl From<RequestError> for JsonError {
         let json = Self::new(error.code(), error.to_string()).with_retry_after(error.retry_after());
         match error {
             RequestError::NotDeclaredJson => json.with_status(http::StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            RequestError::Erased => json.with_name("erased"),
             _ => json,
         }
     }

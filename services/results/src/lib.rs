@@ -20,7 +20,7 @@ pub use error::Error;
 use routes::StoreSlot;
 use service_kit::{Hold, Readiness, Shutdown, http_server};
 use std::net::SocketAddr;
-use store::{PredictionStore, StoreOptions};
+use store::PredictionStore;
 use tokio::net::TcpListener;
 
 /// The name in `/health`, `/ready` and logs.
@@ -104,7 +104,7 @@ async fn serve(listener: TcpListener, router: axum::Router, shutdown: &Shutdown)
 
 async fn open(config: &Config, slot: &StoreSlot, readiness: &Readiness) -> Result<(), Error> {
     let opening = readiness.hold("the database is being opened");
-    let options = StoreOptions::new(&config.db_path);
+    let options = config.store_options();
     let store_readiness = readiness.clone();
     let opened = tokio::task::spawn_blocking(move || PredictionStore::open(&options, &store_readiness)).await;
     match opened {

@@ -2,7 +2,7 @@
 //!
 //! | path | what it does |
 //! |---|---|
-//! | `POST /predictions` | stores a prediction, 201 once it is on the disk |
+//! | `POST /predictions` | stores a prediction, 201 once it is on the disk; or an array of them |
 //! | `GET /predictions/{request_id}` | the prediction |
 //! | `GET /predictions/user/{user_id}` | all of a user's, newest first, streamed |
 //! | `DELETE /predictions/user/{user_id}` | erases them |
@@ -12,6 +12,8 @@
 //! Ids in paths are percent-encoded where they hold `/`, `?`, `#` or `%`; a request may well be named `user`.
 
 mod body;
+mod create;
+mod erase;
 mod listing;
 mod new_prediction;
 
@@ -20,16 +22,13 @@ mod tests;
 
 use crate::SERVICE;
 use crate::error::{RequestError, check_identifier};
-use crate::store::{PredictionStore, Put, Stats};
+use crate::store::{PredictionStore, Stats};
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use body::BodyReader;
-use http::StatusCode;
-use new_prediction::Fields;
-use serde::Serialize;
 use service_kit::http_server::{health_route, ready_route};
 use service_kit::{JsonError, Readiness};
 use std::sync::{Arc, OnceLock};
@@ -64,9 +63,9 @@ struct Service {
 /// The service's own face, without the fallbacks that [`service_kit::http_server::serve`] adds.
 pub fn public(store: StoreSlot, readiness: Readiness) -> Router {
     Router::new()
-        .route("/predictions", post(create))
+        .route("/predictions", post(create::create))
         .route("/predictions/{request_id}", get(show))
-        .route("/predictions/user/{user_id}", get(list).delete(erase))
+        .route("/predictions/user/{user_id}", get(list).delete(erase::erase))
         .with_state(Service { store, bodies: BodyReader::new() })
         .merge(health_route(SERVICE))
         .merge(ready_route(SERVICE, readiness))
@@ -79,48 +78,6 @@ pub fn admin(store: StoreSlot, readiness: Readiness) -> Router {
         .with_state(store)
         .merge(health_route(SERVICE))
         .merge(ready_route(SERVICE, readiness))
-}
-
-#[derive(Serialize)]
-struct Created {
-    status: &'static str,
-    request_id: String,
-    /// The record's, so that a caller that shows it need not read the record back.
-    timestamp: String,
-}
-
-#[derive(Serialize)]
-struct Erased {
-    status: &'static str,
-    user_id: String,
-    deleted_count: u64,
-}
-
-async fn create(State(service): State<Service>, request: Request) -> Result<Response, JsonError> {
-    // The body's memory is accounted for until the answer is made.
-    let body = service.bodies.read_json(request).await?;
-    let fields = Fields::parse(&body.bytes)?;
-    let named = |error: RequestError| match fields.request_id() {
-        Some(id) => JsonError::from(error).with_request_id(id),
-        None => JsonError::from(error),
-    };
-    let prediction = fields.to_prediction().map_err(named)?;
-    let store = service.store.opened().map_err(named)?;
-    let (request_id, model_version) = (prediction.request_id.clone(), prediction.model_version.clone());
-    let bytes = prediction.predictions.get().len();
-    match store.put(prediction).await.map_err(|error| named(error.into()))? {
-        Put::Stored { timestamp } => {
-            // The audit line: neither the user nor what was predicted, since logs outlive an erasure.
-            tracing::info!(request_id, model_version, predictions_bytes = bytes, "prediction stored");
-            Ok((StatusCode::CREATED, Json(Created { status: "success", request_id, timestamp }))
-                .into_response())
-        }
-        Put::Repeated(stored) => {
-            tracing::info!(request_id, "a repeated request was answered with its stored prediction");
-            Ok(Json(stored).into_response())
-        }
-        Put::Exists => Err(named(RequestError::Exists)),
-    }
 }
 
 async fn show(
@@ -142,18 +99,6 @@ async fn list(
 ) -> Result<Response, JsonError> {
     let user_id = path_identifier("user_id", path)?;
     Ok(listing::answer(service.store.opened()?.clone(), user_id).await?)
-}
-
-async fn erase(
-    State(service): State<Service>,
-    path: Result<Path<String>, PathRejection>,
-) -> Result<Json<Erased>, JsonError> {
-    let user_id = path_identifier("user_id", path)?;
-    let store = service.store.opened()?;
-    let deleted_count = store.erase_user(user_id.clone()).await.map_err(RequestError::from)?;
-    // Not whose: the line would be what is left of the person.
-    tracing::info!(deleted_count, "a user's predictions were erased");
-    Ok(Json(Erased { status: "success", user_id, deleted_count }))
 }
 
 async fn stats(State(store): State<StoreSlot>) -> Result<Json<Stats>, JsonError> {

@@ -2,72 +2,80 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | `options` | the settings |
 //! | `schema` | opening, whose file it is, migrations |
 //! | `writer` | the one thread that writes: group commit |
-//! | `erase` | erasing a user from the tables and from the write-ahead log |
+//! | `upkeep` | what the writer does between commits: erasures, the retention period, the write-ahead log |
+//! | `erase`, `scrub` | the statements of an erasure; overwriting what is left inside of pages |
+//! | `receipts`, `key` | receipts of erasures in a file outside of the database; the key that they name users under |
+//! | `backup`, `restore` | a copy while writes go on; a copy put back, with every erasure since |
 //! | `reader` | the few threads that read |
 //! | `record` | rows, and the queries that read them |
 //! | `queue` | the bounded way from async code to the threads |
 //! | `health` | readiness from the writer's last outcome |
+//! | `metrics` | what monitoring sees |
+//! | `clock` | time that only goes forwards |
 //! | `error` | SQLite's failures by what they mean |
 
+mod backup;
+mod clock;
 mod erase;
 mod error;
+mod files;
 mod health;
+mod key;
+mod metrics;
+mod options;
 mod queue;
 mod reader;
+mod receipts;
 mod record;
+mod restore;
 mod schema;
+mod scrub;
+mod upkeep;
 mod writer;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::pause;
 
+pub use backup::{Backup, BackupError, backup_database};
 pub use error::{OpenError, StoreError};
+pub use options::StoreOptions;
+pub use receipts::{ErasureState, Receipt};
 pub use record::{Cursor, NewPrediction, Page, Prediction, Put};
+pub use restore::{RestoreError, RestoreOptions, Restored, restore};
 
+use clock::Clock;
 use health::Health;
-use queue::Queue;
+use key::ErasureKey;
+use metrics::StoreMetrics;
+use queue::{Jobs, Queue};
 use reader::ReadJob;
+use receipts::{ErasureLog, Ledger};
 use record::PageSize;
 use serde::Serialize;
 use service_kit::Readiness;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
-use writer::{PutJob, WriteJob, Writer};
+use upkeep::{ErasureReply, Upkeep};
+use writer::{Incoming, PutJob, WriteJob, Writer};
 
-/// How a store is opened.
-#[derive(Clone, Debug)]
-pub struct StoreOptions {
-    /// The database file; created when missing, with its folder.
-    pub path: PathBuf,
-    /// Threads that read.
-    pub readers: usize,
-    /// Most writes that wait; the next is refused. As many reads may wait.
-    pub queue: usize,
-    /// Most memory that waiting predictions take, in bytes.
-    pub queue_bytes: usize,
-    /// How long a statement waits for a lock that another program holds.
-    pub busy_timeout: Duration,
-}
-
-impl StoreOptions {
-    /// The documented defaults for the database at `path`.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        let cores = thread::available_parallelism().map_or(2, |n| n.get());
-        Self {
-            path: path.into(),
-            readers: cores.clamp(2, 4),
-            queue: 1024,
-            queue_bytes: 64 << 20,
-            busy_timeout: Duration::from_secs(5),
-        }
-    }
+/// How an erasure came out within the time that a caller may be kept waiting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Erasure {
+    /// No byte is left.
+    Done(Receipt),
+    /// The rows go, and copies may still be in the files; the work goes on. The same erasure again gets this receipt.
+    Pending {
+        /// The receipt's id; none if the writer had no time for it yet.
+        receipt_id: Option<String>,
+    },
 }
 
 /// Numbers about the store, for an operator.
@@ -95,10 +103,16 @@ pub struct PredictionStore {
 
 struct Shared {
     path: PathBuf,
+    busy_timeout: Duration,
+    erasure_wait: Duration,
     writes: Queue<WriteJob>,
     write_memory: Arc<Semaphore>,
     reads: Queue<ReadJob>,
-    commits: Arc<AtomicU64>,
+    key: ErasureKey,
+    ledger: Arc<RwLock<Ledger>>,
+    clock: Arc<Clock>,
+    metrics: Arc<StoreMetrics>,
+    backup: Mutex<()>,
     threads: Mutex<Threads>,
 }
 
@@ -115,12 +129,35 @@ impl PredictionStore {
     /// # Errors
     /// Says what is wrong with the file and what to do.
     pub fn open(options: &StoreOptions, readiness: &Readiness) -> Result<Self, OpenError> {
-        let (writes, write_jobs) = Queue::bounded(options.queue);
-        let (reads, read_jobs) = Queue::bounded(options.queue);
-        let commits = Arc::new(AtomicU64::new(0));
-        let connection = schema::open_for_writing(&options.path, options.busy_timeout)?;
-        let health = Health::new(readiness.clone());
-        let writer = Writer::new(connection, write_jobs, health, options.busy_timeout, Arc::clone(&commits));
+        let metrics = Arc::new(StoreMetrics::new().map_err(OpenError::Metrics)?);
+        let (writes, write_jobs) = Queue::bounded(options.queue, &metrics.queued_writes);
+        let (reads, read_jobs) = Queue::bounded(options.queue, &metrics.queued_reads);
+        schema::create_folder(&options.path)?;
+        // First: it keeps other processes from the database, too.
+        let (log, key) = ErasureLog::open(&options.erasures, &options.erasure_key, options.busy_timeout)?;
+        let opened = schema::open_for_writing(&options.path, options.busy_timeout)?;
+        let ledger = log.ledger();
+        let newest = erase::newest(&opened.connection).map_err(|e| schema::sqlite(&options.path, &e))?;
+        let last_erasure = ledger.read().unwrap_or_else(PoisonError::into_inner).last();
+        let clock = Arc::new(Clock::after(newest.max(last_erasure).unwrap_or(0)));
+        let upkeep = Upkeep::new(
+            log,
+            key.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+            options.retain,
+            opened.was_unscrubbed,
+        );
+        let writer = Writer {
+            connection: opened.connection,
+            jobs: write_jobs,
+            health: Health::new(readiness.clone()),
+            busy_timeout: options.busy_timeout,
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+            upkeep,
+            retry_at: None,
+        };
         let threads = Threads {
             readers: start_readers(options, read_jobs)?,
             writer: Some(start("results-writer".to_owned(), move || writer.run())?),
@@ -128,10 +165,16 @@ impl PredictionStore {
         tracing::info!(path = %options.path.display(), schema_version = schema::VERSION, "database opened");
         let shared = Shared {
             path: options.path.clone(),
+            busy_timeout: options.busy_timeout,
+            erasure_wait: options.erasure_wait,
             writes,
             write_memory: Arc::new(Semaphore::new(options.queue_bytes)),
             reads,
-            commits,
+            key,
+            ledger,
+            clock,
+            metrics,
+            backup: Mutex::new(()),
             threads: Mutex::new(threads),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -142,12 +185,46 @@ impl PredictionStore {
     /// # Errors
     /// [`StoreError::Overloaded`] at once when the queue is full; else why the database did not take it.
     pub async fn put(&self, prediction: NewPrediction) -> Result<Put, StoreError> {
+        let mut outcomes = self.put_many(vec![prediction]).await?;
+        outcomes.pop().unwrap_or(Err(StoreError::Internal))
+    }
+
+    /// Stores `predictions` in one transaction, each unless its id is taken, and returns what became of each, in their
+    /// order. When this returns, what it says is stored survives a crash.
+    ///
+    /// # Errors
+    /// As [`PredictionStore::put`]; then none of them is stored.
+    pub async fn put_many(
+        &self,
+        predictions: Vec<NewPrediction>,
+    ) -> Result<Vec<Result<Put, StoreError>>, StoreError> {
+        let shared = &self.shared;
         let (reply, answer) = oneshot::channel();
-        let bytes = u32::try_from(prediction.predictions.get().len()).map_err(|_| StoreError::TooLarge)?;
-        let memory = Arc::clone(&self.shared.write_memory).try_acquire_many_owned(bytes);
-        let _memory = memory.map_err(|_| StoreError::Overloaded)?;
-        self.shared.writes.submit(WriteJob::Put(PutJob { prediction, reply, _memory }))?;
+        let count = predictions.len();
+        let bytes: usize = predictions.iter().map(|p| p.predictions.get().len()).sum();
+        let bytes = u32::try_from(bytes).map_err(|_| StoreError::TooLarge)?;
+        let arrived = shared.clock.now();
+        let incoming = |prediction: NewPrediction| Incoming {
+            user: shared.key.hash(&prediction.user_id),
+            // A clock elsewhere that is ahead must not date a prediction after an erasure that is to come.
+            received_at: prediction.received_at.map_or(arrived, |at| at.as_microsecond().min(arrived)),
+            prediction,
+        };
+        let predictions = predictions.into_iter().map(incoming).collect();
+        let memory = Arc::clone(&shared.write_memory).try_acquire_many_owned(bytes);
+        let submitted = memory.map_err(|_| StoreError::Overloaded).and_then(|memory| {
+            shared.writes.submit(WriteJob::Put(PutJob { predictions, reply, _memory: memory }))
+        });
+        if let Err(error) = submitted {
+            shared.metrics.count("refused", count);
+            return Err(error);
+        }
         answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// The store's time, for [`NewPrediction::received_at`] of a request that was taken in here.
+    pub fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::from_microsecond(self.shared.clock.now()).unwrap_or(jiff::Timestamp::MAX)
     }
 
     /// The prediction with `request_id`.
@@ -170,15 +247,52 @@ impl PredictionStore {
             .await
     }
 
-    /// Deletes all predictions of `user_id`, overwrites them, and truncates the write-ahead log, or, where readers
-    /// keep it, does so as soon as they let it. Returns how many there were.
+    /// Erases all predictions of `user_id`: when this returns [`Erasure::Done`], no byte of them is in the database, the
+    /// write-ahead log or the file beside them, and a receipt is on the disk. What was received before this call is
+    /// erased or never stored, whatever is on its way.
     ///
     /// # Errors
-    /// As [`PredictionStore::put`].
-    pub async fn erase_user(&self, user_id: String) -> Result<u64, StoreError> {
-        let (reply, answer) = oneshot::channel();
+    /// As [`PredictionStore::put`]; [`StoreError::ReceiptsUnwritable`] when nothing was begun.
+    pub async fn erase_user(&self, user_id: String) -> Result<Erasure, StoreError> {
+        let (done, answer) = oneshot::channel();
+        let begun = Arc::new(OnceLock::new());
+        let reply = ErasureReply { begun: Arc::clone(&begun), done };
         self.shared.writes.submit(WriteJob::EraseUser { user_id, reply })?;
-        answer.await.unwrap_or(Err(StoreError::Closed))
+        match tokio::time::timeout(self.shared.erasure_wait, answer).await {
+            Ok(Ok(receipt)) => receipt.map(Erasure::Done),
+            Ok(Err(_)) => Err(StoreError::Closed),
+            Err(_) => Ok(Erasure::Pending { receipt_id: begun.get().map(ToString::to_string) }),
+        }
+    }
+
+    /// At most `limit` receipts of erasures, newest first, and how many there are.
+    pub fn receipts(&self, limit: usize) -> (Vec<Receipt>, usize) {
+        self.shared.ledger.read().unwrap_or_else(PoisonError::into_inner).newest(limit)
+    }
+
+    /// Writes a consistent copy of the database to `path`, which must not exist, while writes and reads go on.
+    ///
+    /// # Errors
+    /// Says why there is no copy; what was written of it is removed.
+    pub async fn backup(&self, path: PathBuf) -> Result<Backup, BackupError> {
+        let shared = Arc::clone(&self.shared);
+        let copied = tokio::task::spawn_blocking(move || {
+            let Ok(_one) = shared.backup.try_lock() else { return Err(BackupError::Running) };
+            let backup = backup_database(&shared.path, &path, shared.busy_timeout)?;
+            shared.metrics.backups.inc();
+            shared.metrics.backup_seconds.set(backup.duration.as_secs_f64());
+            Ok(backup)
+        });
+        copied.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+
+    /// What monitoring sees, in Prometheus' terms.
+    pub fn metrics(&self) -> Vec<prometheus::proto::MetricFamily> {
+        let (shared, metrics) = (&self.shared, &self.shared.metrics);
+        let size = |path: &Path| i64::try_from(files::size(path)).unwrap_or(i64::MAX);
+        metrics.database_bytes.set(size(&shared.path));
+        metrics.wal_bytes.set(size(&files::beside(&shared.path, "-wal")));
+        metrics.registry.gather()
     }
 
     /// Counts what is stored; it reads the whole index, so some tenths of a second for millions of rows.
@@ -195,9 +309,9 @@ impl PredictionStore {
             Ok(Stats {
                 predictions: predictions.unsigned_abs(),
                 users: users.unsigned_abs(),
-                database_bytes: file_size(&shared.path),
-                wal_bytes: file_size(&beside(&shared.path, "-wal")),
-                commits: shared.commits.load(Ordering::Relaxed),
+                database_bytes: files::size(&shared.path),
+                wal_bytes: files::size(&files::beside(&shared.path, "-wal")),
+                commits: shared.metrics.commit_size.get_sample_count(),
             })
         })
         .await
@@ -231,7 +345,7 @@ fn join(thread: JoinHandle<()>) {
     }
 }
 
-fn start_readers(options: &StoreOptions, jobs: Receiver<ReadJob>) -> Result<Vec<JoinHandle<()>>, OpenError> {
+fn start_readers(options: &StoreOptions, jobs: Jobs<ReadJob>) -> Result<Vec<JoinHandle<()>>, OpenError> {
     let jobs = Arc::new(Mutex::new(jobs));
     (0..options.readers)
         .map(|number| {
@@ -244,16 +358,4 @@ fn start_readers(options: &StoreOptions, jobs: Receiver<ReadJob>) -> Result<Vec<
 
 fn start(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
     thread::Builder::new().name(name).spawn(work).map_err(OpenError::Thread)
-}
-
-/// The path of one of the files that SQLite keeps beside the database.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-/// In bytes; 0 for a file that does not exist.
-fn file_size(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
 }

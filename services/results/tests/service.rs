@@ -21,7 +21,15 @@ struct Running {
 
 fn config(database: &Path) -> Config {
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-    Config { results_addr: any_port, admin_addr: any_port, db_path: database.to_owned() }
+    Config {
+        results_addr: any_port,
+        admin_addr: any_port,
+        db_path: database.to_owned(),
+        erasures: None,
+        erasure_key_file: None,
+        retain: None,
+        backup_dir: None,
+    }
 }
 
 async fn start(database: &Path) -> Running {

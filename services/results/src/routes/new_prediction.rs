@@ -23,6 +23,21 @@ pub(super) struct Fields<'a> {
     model_name: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     content_sha256: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    received_at: Option<&'a RawValue>,
+}
+
+/// The elements of `body` if it is an array. They are not looked into.
+pub(super) fn elements(body: &[u8]) -> Result<Option<Vec<&RawValue>>, RequestError> {
+    if !body.trim_ascii_start().starts_with(b"[") {
+        return Ok(None);
+    }
+    serde_json::from_str(utf8(body)?).map(Some).map_err(|error| RequestError::NotJson(error.to_string()))
+}
+
+fn utf8(body: &[u8]) -> Result<&str, RequestError> {
+    std::str::from_utf8(body)
+        .map_err(|e| RequestError::NotJson(format!("it is not UTF-8 after byte {}", e.valid_up_to())))
 }
 
 /// The text of any value, `null` too: left to itself, serde takes `null` for an absent field.
@@ -32,13 +47,13 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 
 const TEXT: &str = "a string of at most 256 bytes without control characters";
 const DURATION: &str = "a number of milliseconds, finite and not negative";
+const INSTANT: &str = "a time as RFC 3339 has it, such as 2026-11-23T09:14:55.000123Z";
 const SHA256: &str = "a SHA-256 as 64 hexadecimal digits";
 
 impl<'a> Fields<'a> {
     /// Finds the fields in `body`. Values are not looked into, however deep they nest.
     pub(super) fn parse(body: &'a [u8]) -> Result<Self, RequestError> {
-        let text = std::str::from_utf8(body)
-            .map_err(|e| RequestError::NotJson(format!("it is not UTF-8 after byte {}", e.valid_up_to())))?;
+        let text = utf8(body)?;
         // serde would take an array for the fields in their order.
         if text.trim_ascii_start().starts_with('[') {
             return Err(RequestError::NotAnObject);
@@ -74,6 +89,7 @@ impl<'a> Fields<'a> {
             inference_time_ms: wanted("inference_time_ms", inference_time_ms, DURATION, duration)?,
             predictions: predictions.to_owned(),
             content_sha256: optional("content_sha256", self.content_sha256, SHA256, sha256)?,
+            received_at: optional("received_at", self.received_at, INSTANT, instant)?,
         })
     }
 }
@@ -126,4 +142,8 @@ fn duration(value: &RawValue) -> Option<f64> {
 fn sha256(value: &RawValue) -> Option<String> {
     let digits = text(value)?.to_ascii_lowercase();
     (digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit())).then_some(digits)
+}
+
+fn instant(value: &RawValue) -> Option<jiff::Timestamp> {
+    text(value)?.parse().ok()
 }

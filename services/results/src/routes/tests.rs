@@ -1,12 +1,16 @@
 #![allow(clippy::unwrap_used)]
 
+mod arrays;
 mod byte_for_byte;
+mod erasures;
 mod listing;
 mod refusals;
 
 use super::*;
 use crate::store::StoreOptions;
 use axum::body::Body;
+use axum::extract::Request;
+use http::StatusCode;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use service_kit::http_server::with_fallbacks;
@@ -109,7 +113,9 @@ async fn a_prediction_is_stored_read_listed_and_erased() {
 
     let erased = service.call("DELETE", "/predictions/user/u1").await;
     assert_eq!(erased.status, StatusCode::OK);
-    assert_eq!(erased.json(), json!({"status": "success", "user_id": "u1", "deleted_count": 1}));
+    let body = erased.json();
+    assert_eq!((&body["status"], &body["user_id"]), (&json!("success"), &json!("u1")));
+    assert_eq!(body["deleted_count"], 1);
     let gone = service.call("GET", "/predictions/r1").await;
     assert_eq!(gone.status, StatusCode::NOT_FOUND);
     assert_eq!(gone.json()["code"], "not_found");
@@ -131,7 +137,7 @@ async fn ids_of_any_kind_find_their_way() {
     }
     for id in ["a/b?c#d%", "user"] {
         let erased = service.call("DELETE", &format!("/predictions/user/{}", encoded(id))).await;
-        assert_eq!(erased.json(), json!({"status": "success", "user_id": id, "deleted_count": 1}));
+        assert_eq!((&erased.json()["user_id"], &erased.json()["deleted_count"]), (&json!(id), &json!(1)));
     }
 }
 

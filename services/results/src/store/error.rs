@@ -33,6 +33,11 @@ pub enum StoreError {
     /// One value is longer than SQLite takes.
     #[error("The prediction is larger than the database takes.")]
     TooLarge,
+    /// The receipt of an erasure could not be written, so nothing was erased.
+    #[error(
+        "The erasure's receipt cannot be written: make the file of the receipts writable, then send the request again."
+    )]
+    ReceiptsUnwritable,
     /// A fault of ours.
     #[error("The database refused a statement of this service; its log says why.")]
     Internal,
@@ -43,9 +48,13 @@ impl StoreError {
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::Overloaded => ErrorCode::Overloaded,
-            Self::Closed | Self::DiskFull | Self::ReadOnly | Self::Locked | Self::Damaged | Self::Io => {
-                ErrorCode::Unavailable
-            }
+            Self::Closed
+            | Self::DiskFull
+            | Self::ReadOnly
+            | Self::Locked
+            | Self::Damaged
+            | Self::Io
+            | Self::ReceiptsUnwritable => ErrorCode::Unavailable,
             Self::TooLarge => ErrorCode::TooLarge,
             Self::Internal => ErrorCode::Internal,
         }
@@ -55,7 +64,9 @@ impl StoreError {
     pub(super) const fn is_outage(self) -> bool {
         match self {
             Self::DiskFull | Self::ReadOnly | Self::Locked | Self::Damaged | Self::Io => true,
-            Self::Overloaded | Self::Closed | Self::TooLarge | Self::Internal => false,
+            Self::Overloaded | Self::Closed | Self::TooLarge | Self::ReceiptsUnwritable | Self::Internal => {
+                false
+            }
         }
     }
 }
@@ -140,6 +151,76 @@ pub enum OpenError {
         /// SQLite's own words.
         reason: String,
     },
+    /// SQLite was built without the table that an erasure needs.
+    #[error(
+        "This Convoy cannot erase: its SQLite has no sqlite_dbpage. Build it in the folder of its source, where LIBSQLITE3_FLAGS=-DSQLITE_ENABLE_DBPAGE_VTAB is set."
+    )]
+    CannotScrub,
+    /// The receipts cannot be read or written.
+    #[error("The erasure receipts {path} cannot be read and written: {source}.")]
+    Receipts {
+        /// The receipts.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process has the receipts open, and so the database.
+    #[error(
+        "Another Convoy has {path} open: stop it, or set --db-path (DB_PATH) and --erasures (ERASURES) to other files."
+    )]
+    InUse {
+        /// The receipts.
+        path: PathBuf,
+    },
+    /// The receipts are not as they were written.
+    #[error("The erasure receipts {path} are damaged in line {line}: put back a copy of the file.")]
+    ReceiptsDamaged {
+        /// The receipts.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+    },
+    /// There are receipts, and no key.
+    #[error(
+        "The erasure key {path} is missing, and receipts say nothing without it: put the file back, or set --erasure-key-file (ERASURE_KEY_FILE)."
+    )]
+    KeyMissing {
+        /// The key.
+        path: PathBuf,
+    },
+    /// The key cannot be read or made.
+    #[error("The erasure key {path} cannot be read or created: {source}.")]
+    KeyFile {
+        /// The key.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Others may read the key.
+    #[error("The erasure key {path} has mode {mode:03o}, so others may read it: chmod 600 it.")]
+    KeyExposed {
+        /// The key.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// The file holds something else.
+    #[error("The erasure key {path} is not 64 hexadecimal digits: put back the file that Convoy made.")]
+    KeyDamaged {
+        /// The key.
+        path: PathBuf,
+    },
+    /// The receipts were written under another key.
+    #[error(
+        "The receipts {path} were written under another key: set --erasure-key-file (ERASURE_KEY_FILE) to theirs."
+    )]
+    WrongKey {
+        /// The receipts.
+        path: PathBuf,
+    },
+    /// A fault of ours.
+    #[error("The database's metrics cannot be made: {0}.")]
+    Metrics(prometheus::Error),
     /// A thread could not be started.
     #[error("The database's threads cannot be started: {0}.")]
     Thread(std::io::Error),

@@ -2,9 +2,8 @@
 //! writer nor for one another.
 
 use super::error::StoreError;
-use super::queue::Queue;
+use super::queue::{Jobs, Queue};
 use rusqlite::Connection;
-use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
@@ -12,10 +11,10 @@ use tokio::sync::oneshot;
 pub(super) type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
 
 /// Works until the queue is closed and empty. All readers take turns at `jobs`.
-pub(super) fn run(connection: &Connection, jobs: &Arc<Mutex<Receiver<ReadJob>>>) {
+pub(super) fn run(connection: &Connection, jobs: &Arc<Mutex<Jobs<ReadJob>>>) {
     loop {
-        // One reader waits in `recv` with the lock; the others wait for the lock.
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        // One reader waits for a job with the lock; the others wait for the lock.
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
         match job {
             Ok(job) => job(connection),
             Err(_) => return,

@@ -25,6 +25,9 @@ pub struct NewPrediction {
     pub predictions: Box<RawValue>,
     /// The client's SHA-256 over the request's content, in lower-case hex.
     pub content_sha256: Option<String>,
+    /// When the service that the person talked to took the request in; none: now. If that was before the user's last
+    /// erasure, the prediction is not stored.
+    pub received_at: Option<Timestamp>,
 }
 
 /// A stored prediction; its JSON is what `GET /predictions/{request_id}` answers.
@@ -60,6 +63,8 @@ pub enum Put {
     Repeated(Box<Prediction>),
     /// The id belongs to something else.
     Exists,
+    /// It was received before its user's last erasure, and is not stored.
+    Erased,
 }
 
 /// Where a listing goes on: after the prediction with this place in time.
@@ -113,10 +118,9 @@ const INSERT: &str = "\
                              content_sha256, created_at) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (request_id) DO NOTHING";
 
-/// Within the writer's transaction: stores `new`, or finds out what has its id.
-pub(super) fn put(connection: &Connection, new: &NewPrediction) -> rusqlite::Result<Put> {
-    // The column holds microseconds; the answer must say what a later read will.
-    let created_at = Timestamp::now();
+/// Within the writer's transaction: stores `new` with the time `created_at` (microseconds since 1970), or finds out what
+/// has its id.
+pub(super) fn put(connection: &Connection, new: &NewPrediction, created_at: i64) -> rusqlite::Result<Put> {
     let inserted = connection.prepare_cached(INSERT)?.execute(params![
         new.request_id,
         new.user_id,
@@ -125,10 +129,10 @@ pub(super) fn put(connection: &Connection, new: &NewPrediction) -> rusqlite::Res
         new.inference_time_ms,
         new.predictions.get(),
         new.content_sha256,
-        created_at.as_microsecond(),
+        created_at,
     ])?;
     if inserted == 1 {
-        return Ok(Put::Stored { timestamp: to_rfc3339(created_at) });
+        return Ok(Put::Stored { timestamp: text(created_at, 7)? });
     }
     Ok(match find(connection, &new.request_id)? {
         Some(stored) if repeats(new, &stored) => Put::Repeated(Box::new(stored)),
@@ -174,10 +178,6 @@ pub(super) fn page(
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Prediction> {
-    let invalid = |column, error: Box<dyn Error + Send + Sync>| {
-        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error)
-    };
-    let created_at = Timestamp::from_microsecond(row.get(7)?).map_err(|e| invalid(7, e.into()))?;
     Ok(Prediction {
         request_id: row.get(0)?,
         user_id: row.get(1)?,
@@ -186,6 +186,15 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Prediction> {
         inference_time_ms: row.get(4)?,
         predictions: RawValue::from_string(row.get(5)?).map_err(|e| invalid(5, e.into()))?,
         content_sha256: row.get(6)?,
-        timestamp: to_rfc3339(created_at),
+        timestamp: text(row.get(7)?, 7)?,
     })
+}
+
+/// `created_at`, of the column with this index, as RFC 3339.
+fn text(created_at: i64, column: usize) -> rusqlite::Result<String> {
+    Timestamp::from_microsecond(created_at).map(to_rfc3339).map_err(|e| invalid(column, e.into()))
+}
+
+fn invalid(column: usize, error: Box<dyn Error + Send + Sync>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error)
 }

@@ -1,6 +1,7 @@
 //! Opening the file: who may read it, whose it is, and the migrations that bring it to this program's version.
 
 use super::error::OpenError;
+use super::{files, scrub};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Read as _;
@@ -8,8 +9,17 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
+/// How long a copy that nobody else knows may be locked.
+const COPY_BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// One file per version, applied in order; a file that was ever released is never changed.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/0001_predictions.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/0001_predictions.sql"),
+    include_str!("../../migrations/0002_by_time.sql"),
+];
+
+/// From this version on, an erasure leaves no copies inside of pages.
+const SCRUBBED_SINCE: i64 = 2;
 
 /// `PRAGMA application_id`, set by the first migration: `Conv`.
 pub(super) const APPLICATION_ID: i64 = 0x436F_6E76;
@@ -20,7 +30,7 @@ pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 /// Opens the database for writing; creates it and its folder, and migrates it to [`VERSION`].
 ///
 /// A file that is not a database of Convoy, or is of a newer version, is left as it is.
-pub(super) fn open_for_writing(path: &Path, busy_timeout: Duration) -> Result<Connection, OpenError> {
+pub(super) fn open_for_writing(path: &Path, busy_timeout: Duration) -> Result<Opened, OpenError> {
     create(path)?;
     check_header(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -34,26 +44,54 @@ pub(super) fn open_for_writing(path: &Path, busy_timeout: Duration) -> Result<Co
         return Err(OpenError::NoWriteAheadLog { path: path.to_owned() });
     }
     configure_writer(&connection).map_err(|e| sqlite(path, &e))?;
-    migrate(&mut connection, path)?;
-    Ok(connection)
+    if !scrub::is_possible(&connection).map_err(|e| sqlite(path, &e))? {
+        return Err(OpenError::CannotScrub);
+    }
+    let before = migrate(&mut connection, path)?;
+    Ok(Opened { connection, was_unscrubbed: (1..SCRUBBED_SINCE).contains(&before) })
+}
+
+/// A database that is open for writing.
+pub(super) struct Opened {
+    pub(super) connection: Connection,
+    /// It was written by a version whose erasures left copies inside of pages.
+    pub(super) was_unscrubbed: bool,
 }
 
 /// Opens a migrated database for reading.
 pub(super) fn open_for_reading(path: &Path, busy_timeout: Duration) -> Result<Connection, OpenError> {
+    connect_for_reading(path, busy_timeout).map_err(|e| sqlite(path, &e))
+}
+
+/// The same with SQLite's own error.
+pub(super) fn connect_for_reading(path: &Path, busy_timeout: Duration) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(|e| sqlite(path, &e))?;
-    prepare(&connection, busy_timeout).map_err(|e| sqlite(path, &e))?;
+    let connection = Connection::open_with_flags(path, flags)?;
+    prepare(&connection, busy_timeout)?;
+    Ok(connection)
+}
+
+/// Opens and migrates a copy that nobody else uses and no crash has to spare, of the database `of`. It has no log.
+pub(super) fn open_copy(path: &Path, of: &Path) -> Result<Connection, OpenError> {
+    let failed = |error: rusqlite::Error| sqlite(of, &error);
+    check_header(path).map_err(|_| OpenError::NotADatabase { path: of.to_owned() })?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    prepare(&connection, COPY_BUSY_TIMEOUT).map_err(failed)?;
+    check_owner(&connection, of)?;
+    if version(&connection).map_err(failed)? == 0 {
+        return Err(OpenError::NotADatabase { path: of.to_owned() });
+    }
+    connection.pragma_update_and_check(None, "journal_mode", "OFF", |_| Ok(())).map_err(failed)?;
+    connection.pragma_update(None, "synchronous", "OFF").map_err(failed)?;
+    migrate(&mut connection, of)?;
     Ok(connection)
 }
 
 /// Predictions are about persons: what is made here is for its owner's eyes. What exists keeps its mode. SQLite gives
 /// the write-ahead log the mode of the database.
 fn create(path: &Path) -> Result<(), OpenError> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder_error = |source| OpenError::Folder { path: folder.to_owned(), source };
-    if !folder.is_dir() {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(folder_error)?;
-    }
+    create_folder(path)?;
     let is_new = !path.exists();
     OpenOptions::new()
         .read(true)
@@ -65,16 +103,30 @@ fn create(path: &Path) -> Result<(), OpenError> {
         .map_err(|source| OpenError::File { path: path.to_owned(), source })?;
     if is_new {
         // The file's name must survive a power cut, as its content does.
-        File::open(folder).and_then(|f| f.sync_all()).map_err(folder_error)?;
+        files::sync_folder_of(path).map_err(|source| folder_error(path, source))?;
     }
     Ok(())
+}
+
+/// Makes the folder of the database, for its owner's eyes.
+pub(super) fn create_folder(path: &Path) -> Result<(), OpenError> {
+    let folder = files::folder_of(path);
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|source| folder_error(path, source))
+}
+
+fn folder_error(path: &Path, source: std::io::Error) -> OpenError {
+    OpenError::Folder { path: files::folder_of(path).to_owned(), source }
 }
 
 /// SQLite takes a file of a few bytes for an empty database and overwrites it.
 fn check_header(path: &Path) -> Result<(), OpenError> {
     const MAGIC: &[u8; 16] = b"SQLite format 3\0";
     // After a crash the first page may be in one of these only; SQLite then puts it back.
-    if super::beside(path, "-wal").exists() || super::beside(path, "-journal").exists() {
+    if files::beside(path, "-wal").exists() || files::beside(path, "-journal").exists() {
         return Ok(());
     }
     let mut header = Vec::new();
@@ -125,11 +177,13 @@ fn check_owner(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     }
 }
 
-fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
+/// Returns the version that the database had before.
+fn migrate(connection: &mut Connection, path: &Path) -> Result<i64, OpenError> {
+    let before = version(connection).map_err(|e| sqlite(path, &e))?;
     for (index, migration) in (0_i64..).zip(MIGRATIONS) {
         apply(connection, index, migration).map_err(|e| sqlite(path, &e))?;
     }
-    Ok(())
+    Ok(before)
 }
 
 /// Brings the database from version `from` to the next, unless it is there already.
@@ -146,12 +200,22 @@ fn apply(connection: &mut Connection, from: i64, migration: &str) -> rusqlite::R
     Ok(())
 }
 
+/// A database as an earlier version made it, for tests.
+#[cfg(test)]
+pub(super) fn create_version(path: &Path, version: usize) -> Connection {
+    let mut connection = Connection::open(path).expect("a new database");
+    for (index, migration) in (0_i64..).zip(&MIGRATIONS[..version]) {
+        apply(&mut connection, index, migration).expect("a migration");
+    }
+    connection
+}
+
 /// The schema version of a database; 0 when it was just created.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-fn sqlite(path: &Path, error: &rusqlite::Error) -> OpenError {
+pub(super) fn sqlite(path: &Path, error: &rusqlite::Error) -> OpenError {
     let path = path.to_owned();
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => OpenError::NotADatabase { path },

@@ -1,8 +1,12 @@
 #![allow(clippy::unwrap_used)]
 
+mod arrays;
+mod backups;
 mod durability;
 mod erasure;
+mod migrations;
 mod opening;
+mod retention;
 
 use super::*;
 use serde_json::value::RawValue;
@@ -36,6 +40,7 @@ fn prediction(request_id: &str, user_id: &str) -> NewPrediction {
         inference_time_ms: 12.5,
         predictions: RawValue::from_string(format!("[{{\"marker\": \"{request_id}\"}}]")).unwrap(),
         content_sha256: None,
+        received_at: None,
     }
 }
 
@@ -55,6 +60,20 @@ async fn ids(store: &PredictionStore, user_id: &str) -> Vec<String> {
     page.predictions.into_iter().map(|p| p.request_id).collect()
 }
 
+/// Erases, and returns the count of the receipt.
+async fn erase(store: &PredictionStore, user_id: &str) -> u64 {
+    match store.erase_user(user_id.to_owned()).await {
+        Ok(Erasure::Done(receipt)) => receipt.deleted_count,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn check_integrity(database: &Path) {
+    let connection = rusqlite::Connection::open(database).unwrap();
+    let check: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(check, "ok");
+}
+
 /// Does `action` on the writer's thread, and returns when it begins.
 fn on_writer(store: &PredictionStore, action: impl FnOnce(&rusqlite::Connection) + Send + 'static) {
     let (begin, begun) = std::sync::mpsc::channel();
@@ -67,11 +86,11 @@ fn on_writer(store: &PredictionStore, action: impl FnOnce(&rusqlite::Connection)
 }
 
 /// Keeps the writer from working as long as it lives.
-struct Pause {
+pub(crate) struct Pause {
     _resume: std::sync::mpsc::Sender<()>,
 }
 
-fn pause(store: &PredictionStore) -> Pause {
+pub(crate) fn pause(store: &PredictionStore) -> Pause {
     let (resume, resumed) = std::sync::mpsc::channel::<()>();
     on_writer(store, move |_| assert!(resumed.recv().is_err(), "ends as the sender drops"));
     Pause { _resume: resume }

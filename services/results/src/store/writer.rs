@@ -1,107 +1,132 @@
 //! The one thread that writes. It takes what is queued as one transaction, so that concurrent clients share its sync
-//! to the disk, and answers each only after that.
+//! to the disk, and answers each only after that. Between transactions it does the small steps of [`Upkeep`].
 
-use super::erase;
+use super::clock::Clock;
 use super::error::StoreError;
 use super::health::Health;
+use super::key::UserHash;
+use super::metrics::StoreMetrics;
+use super::queue::Jobs;
 use super::record::{self, NewPrediction, Put};
+use super::upkeep::{ErasureReply, Upkeep};
 use rusqlite::{Connection, TransactionBehavior};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// What is asked of the writer; each is answered once, after it is durable.
 pub(super) enum WriteJob {
     Put(PutJob),
-    /// All predictions of a user; the answer is their number. It is done even when its caller has gone.
+    /// All predictions of a user. It is done even when its caller has gone.
     EraseUser {
         user_id: String,
-        reply: Reply<u64>,
+        reply: ErasureReply,
     },
     /// Whatever a test wants to happen on the writer's thread.
     #[cfg(test)]
     Run(Box<dyn FnOnce(&Connection) + Send>),
 }
 
+/// Predictions that are stored in one transaction, each with an outcome of its own.
 pub(super) struct PutJob {
-    pub(super) prediction: NewPrediction,
-    pub(super) reply: Reply<Put>,
+    pub(super) predictions: Vec<Incoming>,
+    pub(super) reply: oneshot::Sender<Result<Vec<Outcome>, StoreError>>,
     /// The job's share of the queue's memory, for as long as it lives.
     pub(super) _memory: OwnedSemaphorePermit,
 }
 
-type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+/// A prediction with what the erasures of its user are compared with.
+pub(super) struct Incoming {
+    pub(super) prediction: NewPrediction,
+    pub(super) user: UserHash,
+    /// Microseconds since 1970.
+    pub(super) received_at: i64,
+}
 
-/// Most predictions in one transaction: enough that the sync is a small part of each one's cost.
+/// What became of one prediction.
+pub(super) type Outcome = Result<Put, StoreError>;
+
+/// Most predictions in one transaction, save for an array that is longer by itself: enough that the sync is a small part
+/// of each one's cost.
 const MAX_GROUP: usize = 512;
 /// Between two attempts at what could not be done at once.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
-/// How long a retry may keep other work waiting for readers to move on.
-const RETRY_BUSY_TIMEOUT: Duration = Duration::from_millis(50);
+/// How long an attempt or a step of the upkeep may wait for other programs.
+const SHORT_BUSY_TIMEOUT: Duration = Duration::from_millis(50);
+/// How long a store that is closed goes on with erasures; what is left is done at the next start.
+const CLOSING_TIME: Duration = Duration::from_secs(5);
 
 pub(super) struct Writer {
-    connection: Connection,
-    jobs: Receiver<WriteJob>,
-    health: Health,
-    busy_timeout: Duration,
-    commits: Arc<AtomicU64>,
-    /// Erased data may still be in the write-ahead log.
-    log_holds_erased: bool,
-    retry_at: Option<Instant>,
+    pub(super) connection: Connection,
+    pub(super) jobs: Jobs<WriteJob>,
+    pub(super) health: Health,
+    pub(super) busy_timeout: Duration,
+    pub(super) clock: Arc<Clock>,
+    pub(super) metrics: Arc<StoreMetrics>,
+    pub(super) upkeep: Upkeep,
+    /// When to see whether a failed database works again.
+    pub(super) retry_at: Option<Instant>,
 }
 
 impl Writer {
-    pub(super) fn new(
-        connection: Connection,
-        jobs: Receiver<WriteJob>,
-        health: Health,
-        busy_timeout: Duration,
-        commits: Arc<AtomicU64>,
-    ) -> Self {
-        // A process that was killed may have left a log with what it had just erased: it is truncated before the
-        // first job.
-        let (log_holds_erased, retry_at) = (true, Some(Instant::now()));
-        Self { connection, jobs, health, busy_timeout, commits, log_holds_erased, retry_at }
-    }
-
     /// Works until the queue is closed and empty, then closes the database.
     pub(super) fn run(mut self) {
-        self.retry_when_due();
-        loop {
-            let received = match self.retry_at {
-                None => self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(at) => self.jobs.recv_timeout(at.saturating_duration_since(Instant::now())),
-            };
-            match received {
-                Ok(job) => self.work_off(job),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+        // A process that was killed may have left a log with what it had just erased: cutting it comes first.
+        self.work_between();
+        while let Some(received) = self.wait() {
+            if let Some(job) = received {
+                self.work_off(job);
             }
-            self.retry_when_due();
+            self.work_between();
         }
         self.close();
     }
 
+    /// The next job; none when something else is due. `None` when the queue is closed and empty.
+    fn wait(&mut self) -> Option<Option<WriteJob>> {
+        let due = match self.retry_at {
+            Some(retry) => Some(retry),
+            None => self.upkeep.due(),
+        };
+        let patience = due.map(|at| at.saturating_duration_since(Instant::now()));
+        match patience {
+            None => self.jobs.next().ok().map(Some),
+            Some(Duration::ZERO) => match self.jobs.try_next() {
+                Ok(job) => Some(Some(job)),
+                Err(TryRecvError::Empty) => Some(None),
+                Err(TryRecvError::Disconnected) => None,
+            },
+            Some(patience) => match self.jobs.next_within(patience) {
+                Ok(job) => Some(Some(job)),
+                Err(RecvTimeoutError::Timeout) => Some(None),
+                Err(RecvTimeoutError::Disconnected) => None,
+            },
+        }
+    }
+
     /// `first` and all that is queued behind it.
     fn work_off(&mut self, first: WriteJob) {
-        let mut group = Vec::new();
+        let (mut group, mut predictions) = (Vec::new(), 0);
         let mut next = Some(first);
         while let Some(job) = next {
             match job {
                 // Nobody would learn of it, and whoever hung up may send it again.
                 WriteJob::Put(put) if put.reply.is_closed() => {}
-                WriteJob::Put(put) => group.push(put),
+                WriteJob::Put(put) => {
+                    predictions += put.predictions.len();
+                    group.push(put);
+                }
                 WriteJob::EraseUser { user_id, reply } => {
                     // What was asked for before the erasure is stored before it, and so erased by it.
                     self.store(std::mem::take(&mut group));
-                    self.erase(&user_id, reply);
+                    predictions = 0;
+                    self.upkeep.erase(&self.connection, user_id, reply);
                 }
                 #[cfg(test)]
                 WriteJob::Run(action) => action(&self.connection),
             }
-            next = if group.len() < MAX_GROUP { self.jobs.try_recv().ok() } else { None };
+            next = if predictions < MAX_GROUP { self.jobs.try_next().ok() } else { None };
         }
         self.store(group);
     }
@@ -111,15 +136,22 @@ impl Writer {
         if group.is_empty() {
             return;
         }
+        let began = Instant::now();
+        let predictions = group.iter().map(|job| job.predictions.len()).sum();
         match self.try_store(&group) {
             Ok(outcomes) => {
-                self.succeeded();
-                for (job, outcome) in group.into_iter().zip(outcomes) {
+                self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+                self.metrics.commit_size.observe(predictions as f64);
+                self.health.set_good();
+                for (job, outcomes) in group.into_iter().zip(outcomes) {
+                    outcomes.iter().for_each(|outcome| self.metrics.count(label(outcome), 1));
                     // The caller may have hung up since: it is stored all the same.
-                    let _ = job.reply.send(outcome);
+                    let _ = job.reply.send(Ok(outcomes));
                 }
             }
             Err(error) => {
+                self.metrics.count("failed", predictions);
+                self.upkeep.log_may_hold_what_failed();
                 let error = self.failed("store predictions", &error, group.len());
                 for job in group {
                     let _ = job.reply.send(Err(error));
@@ -128,69 +160,58 @@ impl Writer {
         }
     }
 
-    fn try_store(&mut self, group: &[PutJob]) -> rusqlite::Result<Vec<Result<Put, StoreError>>> {
+    fn try_store(&mut self, group: &[PutJob]) -> rusqlite::Result<Vec<Vec<Outcome>>> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut outcomes = Vec::with_capacity(group.len());
+        let mut all = Vec::with_capacity(group.len());
         for job in group {
-            outcomes.push(match record::put(&transaction, &job.prediction) {
-                Ok(outcome) => Ok(outcome),
-                Err(error) if fails_alone(&error) && !transaction.is_autocommit() => {
-                    tracing::warn!(request_id = job.prediction.request_id, %error, "a prediction was not stored");
-                    Err(StoreError::from(&error))
+            let mut outcomes = Vec::with_capacity(job.predictions.len());
+            for incoming in &job.predictions {
+                if self.upkeep.erased_at(&incoming.user).is_some_and(|at| incoming.received_at <= at) {
+                    outcomes.push(Ok(Put::Erased));
+                    continue;
                 }
-                Err(error) => return Err(error),
-            });
+                outcomes.push(match record::put(&transaction, &incoming.prediction, self.clock.now()) {
+                    Ok(outcome) => Ok(outcome),
+                    Err(error) if fails_alone(&error) && !transaction.is_autocommit() => {
+                        let request_id = &incoming.prediction.request_id;
+                        tracing::warn!(request_id, %error, "a prediction was not stored");
+                        Err(StoreError::from(&error))
+                    }
+                    Err(error) => return Err(error),
+                });
+            }
+            all.push(outcomes);
         }
         transaction.commit()?;
-        Ok(outcomes)
+        Ok(all)
     }
 
-    fn erase(&mut self, user_id: &str, reply: Reply<u64>) {
-        let erased = match erase::delete_user(&mut self.connection, user_id) {
-            Ok(count) => {
-                self.succeeded();
-                if count > 0 {
-                    self.log_holds_erased = true;
-                    if !self.truncate_log() {
-                        tracing::warn!("the write-ahead log could not be truncated yet; it is tried again");
-                    }
-                }
-                Ok(count)
-            }
-            Err(error) => Err(self.failed("erase a user", &error, 1)),
-        };
-        let _ = reply.send(erased);
-    }
-
-    /// Returns whether the write-ahead log could be truncated; if not, it is tried again.
-    fn truncate_log(&mut self) -> bool {
-        match erase::truncate_log(&self.connection) {
-            Ok(truncated) => self.log_holds_erased = !truncated,
-            Err(error) => {
-                self.failed("truncate the write-ahead log", &error, 0);
-            }
-        }
-        if self.log_holds_erased {
-            self.retry_soon();
-        }
-        !self.log_holds_erased
-    }
-
-    fn retry_when_due(&mut self) {
-        if self.retry_at.is_none_or(|at| Instant::now() < at) {
-            return;
-        }
-        self.retry_at = None;
-        self.set_busy_timeout(RETRY_BUSY_TIMEOUT);
-        if !self.health.is_good() {
+    /// What is due besides the jobs: one piece of it.
+    fn work_between(&mut self) {
+        if self.retry_at.is_some_and(|at| at <= Instant::now()) {
+            self.retry_at = None;
+            self.set_busy_timeout(SHORT_BUSY_TIMEOUT);
             match self.probe() {
-                Ok(()) => self.succeeded(),
+                Ok(()) => self.health.set_good(),
                 // Logged when it began.
                 Err(_) => self.retry_soon(),
             }
+            self.set_busy_timeout(self.busy_timeout);
         }
-        if self.log_holds_erased && self.health.is_good() {
-            self.truncate_log();
+        if self.health.is_good() && self.upkeep.due().is_some_and(|at| at <= Instant::now()) {
+            self.keep_up();
+        }
+    }
+
+    fn keep_up(&mut self) {
+        self.set_busy_timeout(SHORT_BUSY_TIMEOUT);
+        if let Err(error) = self.upkeep.step(&mut self.connection) {
+            // Another program's lock passes; it is tried again.
+            if StoreError::from(&error) == StoreError::Locked {
+                tracing::debug!(%error, "a step of the upkeep has to wait");
+            } else {
+                self.failed("erase predictions", &error, 0);
+            }
         }
         self.set_busy_timeout(self.busy_timeout);
     }
@@ -204,14 +225,9 @@ impl Writer {
     }
 
     fn set_busy_timeout(&self, timeout: Duration) {
-        if let Err(error) = self.connection.busy_timeout(timeout) {
+        if let Err(error) = self.connection.busy_timeout(timeout.min(self.busy_timeout)) {
             tracing::warn!(%error, "the busy timeout was not changed");
         }
-    }
-
-    fn succeeded(&mut self) {
-        self.commits.fetch_add(1, Ordering::Relaxed);
-        self.health.set_good();
     }
 
     /// Logs a failure, once for all whom it meets, and returns what they are told.
@@ -230,14 +246,31 @@ impl Writer {
     }
 
     fn close(mut self) {
-        if self.log_holds_erased && !self.truncate_log() {
-            tracing::error!("erased data may still be in the write-ahead log: another program keeps it open");
+        let deadline = Instant::now() + CLOSING_TIME;
+        while self.upkeep.has_work() && self.health.is_good() && Instant::now() < deadline {
+            if let Some(pause) = self.upkeep.due().map(|at| at.saturating_duration_since(Instant::now())) {
+                std::thread::sleep(pause);
+            }
+            self.keep_up();
+        }
+        if self.upkeep.has_work() {
+            tracing::warn!("an erasure is not done: the next start goes on with it");
         }
         // The last connection to close copies the log into the database and removes it.
         match self.connection.close() {
             Ok(()) => tracing::info!("database closed"),
             Err((_, error)) => tracing::warn!(%error, "the database was not closed cleanly"),
         }
+    }
+}
+
+fn label(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Ok(Put::Stored { .. }) => "stored",
+        Ok(Put::Repeated(_)) => "repeated",
+        Ok(Put::Exists) => "exists",
+        Ok(Put::Erased) => "erased",
+        Err(_) => "failed",
     }
 }
 

@@ -10,7 +10,7 @@ type Pending<'a> = Pin<Box<dyn Future<Output = Result<Put, StoreError>> + 'a>>;
 /// Copies the files of a store that still runs, as a crash would leave them.
 pub(super) fn crashed_copy(folder: &TempDir) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
-    for name in ["predictions.db", "predictions.db-wal"] {
+    for name in ["predictions.db", "predictions.db-wal", "erasures.log", "erasure.key"] {
         std::fs::copy(folder.path().join(name), copy.path().join(name)).unwrap();
     }
     copy
@@ -53,9 +53,7 @@ async fn what_concurrent_clients_stored_survives_a_crash() {
         let expected: Vec<_> = (0..20).rev().map(|number| format!("c{client}-{number}")).collect();
         assert_eq!(ids(&recovered, &format!("u{client}")).await, expected);
     }
-    let check: String =
-        other_program(&copy).query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(check, "ok");
+    check_integrity(&database(&copy));
 }
 
 #[tokio::test]
@@ -178,6 +176,21 @@ async fn a_locked_database_is_unready_until_it_works_again() {
     // Without a write of anybody's: the writer looks by itself.
     readiness.wait_ready().await;
     put(&store, "r1", "u1").await;
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_written_is_unready_until_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let readiness = Readiness::new();
+    let store = open_with(&StoreOptions::new(database(&folder)), &readiness);
+    put(&store, "kept", "u1").await;
+    on_writer(&store, |c| c.pragma_update(None, "query_only", true).unwrap());
+    assert_eq!(store.put(prediction("refused", "u1")).await.unwrap_err(), StoreError::ReadOnly);
+    assert_eq!(readiness.waiting_for(), [StoreError::ReadOnly.to_string()]);
+    assert_eq!(ids(&store, "u1").await, ["kept"]);
+    on_writer(&store, |c| c.pragma_update(None, "query_only", false).unwrap());
+    readiness.wait_ready().await;
+    put(&store, "refused", "u1").await;
 }
 
 #[tokio::test]

@@ -23,7 +23,9 @@ async fn a_new_database_is_for_its_owner_only() {
     for (name, expected) in [("a", 0o700), ("a/b", 0o700)] {
         assert_eq!(mode(&folder.path().join(name)), expected, "{name}");
     }
-    for file in [path.clone(), beside(&path, "-wal"), beside(&path, "-shm")] {
+    let receipts = ["erasures.log", "erasure.key"].map(|name| path.with_file_name(name));
+    let files = [path.clone(), files::beside(&path, "-wal"), files::beside(&path, "-shm")];
+    for file in files.into_iter().chain(receipts) {
         assert_eq!(mode(&file), 0o600, "{}", file.display());
     }
 }
@@ -46,7 +48,7 @@ async fn a_new_database_has_the_newest_schema_and_is_opened_again() {
 #[test]
 fn writes_are_synced_and_deletions_overwritten() {
     let folder = tempfile::tempdir().unwrap();
-    let connection = schema::open_for_writing(&database(&folder), Duration::ZERO).unwrap();
+    let connection = schema::open_for_writing(&database(&folder), Duration::ZERO).unwrap().connection;
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(pragma("synchronous"), 2, "FULL");
     assert_eq!(pragma("secure_delete"), 1, "ON, not FAST");
@@ -59,7 +61,7 @@ fn writes_are_synced_and_deletions_overwritten() {
 #[test]
 fn a_database_of_a_newer_version_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
-    drop(schema::open_for_writing(&database(&folder), Duration::ZERO).unwrap());
+    drop(schema::open_for_writing(&database(&folder), Duration::ZERO).unwrap().connection);
     other_program(&folder).pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
     let before = std::fs::read(database(&folder)).unwrap();
     let error = refusal(&database(&folder));
@@ -99,7 +101,7 @@ fn a_folder_that_cannot_be_made_is_named() {
 #[test]
 fn the_schema_is_strict() {
     let folder = tempfile::tempdir().unwrap();
-    let connection = schema::open_for_writing(&database(&folder), Duration::ZERO).unwrap();
+    let connection = schema::open_for_writing(&database(&folder), Duration::ZERO).unwrap().connection;
     let insert = "INSERT INTO predictions (request_id, user_id, model_version, inference_time_ms, predictions, \
                   created_at) VALUES ('r', 'u', '1', ?1, '[]', 0)";
     assert!(connection.execute(insert, ["soon"]).is_err());
