@@ -4,6 +4,7 @@ use crate::bench::{BenchArgs, OWN_ADDRESSES};
 use crate::detect::DetectArgs;
 use crate::exit::{EXIT_CODES, Failure};
 use crate::health::HealthArgs;
+use crate::keep::{BackupArgs, RestoreArgs};
 use crate::single::{FeatureServiceArgs, ModelServingArgs, ResultsServiceArgs};
 use crate::up::{DERIVED, UpArgs};
 use clap::builder::{OsStr, Resettable};
@@ -42,6 +43,12 @@ pub enum Command {
     /// Ask whether a service is ready, for containers and scripts: exit code 0 when it is, else 1.
     #[command(after_help = EXIT_CODES)]
     Health(HealthArgs),
+    /// Copy the database of results-service to a file, also while it is in use.
+    #[command(after_help = EXIT_CODES)]
+    Backup(BackupArgs),
+    /// Make the database of results-service from a backup, without anybody who was erased since.
+    #[command(after_help = EXIT_CODES)]
+    Restore(RestoreArgs),
     /// Measure model-serving beside ONNX Runtime without a server, in turn on this machine.
     #[command(after_help = EXIT_CODES)]
     Bench(Box<BenchArgs>),

@@ -13,6 +13,7 @@
 //! | [`detect`] | `convoy detect` |
 //! | [`mod@bench`] | `convoy bench` |
 //! | [`health`] | `convoy health` |
+//! | [`keep`] | `convoy backup` and `convoy restore` |
 //! | [`exit`] | exit codes |
 
 pub mod allocator;
@@ -22,6 +23,7 @@ pub mod detect;
 pub mod exit;
 pub mod fleet;
 pub mod health;
+pub mod keep;
 pub mod options;
 pub mod ready_file;
 pub mod signals;
@@ -46,6 +48,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure>
         Command::ResultsService(args) => supervise::run(*args),
         Command::Detect(args) => block_on(detect::run(args)),
         Command::Health(args) => block_on(health::run(args)),
+        Command::Backup(args) => keep::run_backup(&args),
+        Command::Restore(args) => keep::run_restore(args),
         Command::Bench(args) => block_on(bench::run(*args)),
     }
 }
