@@ -77,7 +77,15 @@ fn only_the_sandbox_imports_wasmtime() {
 #[test]
 fn only_the_store_imports_rusqlite() {
     // The last two are tests that look at what is on the disk.
-    assert_only("rusqlite", &["services/results/src/store.rs", "services/results/src/store/", "services/results/tests/", "tests/"]);
+    assert_only(
+        "rusqlite",
+        &[
+            "services/results/src/store.rs",
+            "services/results/src/store/",
+            "services/results/tests/",
+            "tests/",
+        ],
+    );
 }
 
 #[test]

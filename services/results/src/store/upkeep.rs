@@ -225,6 +225,8 @@ impl Upkeep {
         if let Some(erasure) = all.find(|erasure| erasure.user == *user) {
             erasure.at = at;
             erasure.rows = erasure.rows.max(erasure.deleted + rows);
+            // Callers who ask again and again have given up before.
+            erasure.replies.retain(|reply| !reply.done.is_closed());
             erasure.replies.push(reply);
         }
         if rows == 0 {

@@ -64,18 +64,21 @@ async fn blocked() -> (TempDir, PredictionStore, rusqlite::Connection) {
 /// Asks until the writer had the time to give the receipt an id.
 async fn pending(store: &PredictionStore) -> String {
     loop {
-        match store.erase_user(MARKER.to_owned()).await.unwrap() {
-            Erasure::Pending { receipt_id: Some(id) } => return id,
-            Erasure::Pending { receipt_id: None } => {}
-            Erasure::Done(receipt) => panic!("{receipt:?} though a reader has the log"),
+        match store.erase_user(MARKER.to_owned()).await {
+            Ok(Erasure::Pending { receipt_id: Some(id) }) => return id,
+            // The writer has not come to it.
+            Ok(Erasure::Pending { receipt_id: None }) | Err(StoreError::Overloaded) => {}
+            other => panic!("{other:?} though a reader has the log"),
         }
     }
 }
 
 async fn done(store: &PredictionStore) -> Receipt {
     loop {
-        if let Erasure::Done(receipt) = store.erase_user(MARKER.to_owned()).await.unwrap() {
-            return receipt;
+        match store.erase_user(MARKER.to_owned()).await {
+            Ok(Erasure::Done(receipt)) => return receipt,
+            Ok(Erasure::Pending { .. }) | Err(StoreError::Overloaded) => {}
+            Err(error) => panic!("{error}"),
         }
     }
 }
