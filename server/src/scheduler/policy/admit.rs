@@ -131,15 +131,17 @@ impl<J: Job> BatchPolicy<J> {
         own_deadline: bool,
         level: u32,
     ) -> Candidate {
-        let aim = |deadline: Duration| deadline - deadline.saturating_sub(now) / KEPT_FREE;
-        let (rows, deadline) = (rows.max(1), deadline.map_or(Duration::MAX, aim));
+        let (rows, due) = (rows.max(1), deadline.unwrap_or(Duration::MAX));
+        // The order is that of the deadlines themselves.
+        let aim = |due: Duration| due - due.saturating_sub(now) / KEPT_FREE;
+        let deadline = deadline.map_or(Duration::MAX, aim);
         let state = &self.levels[level as usize - 1];
         let starved = state.starving_since.is_some_and(|since| now >= since + STARVED_AFTER);
         let urgency = if self.limits.preserve_ordering {
             now
         } else {
             let behind = if starved { 0 } else { level - 1 };
-            deadline.min(now + LONGEST_QUEUE) + PRIORITY_STEP * behind
+            due.min(now + LONGEST_QUEUE) + PRIORITY_STEP * behind
         };
         let start_by = state.policy.timeout.map_or(Duration::MAX, |timeout| now.saturating_add(timeout));
         Candidate { rows, deadline, own_deadline, level, urgency, start_by }
