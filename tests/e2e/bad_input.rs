@@ -132,7 +132,7 @@ async fn ids_that_break_paths_and_logs_are_refused() {
 #[tokio::test]
 async fn results_service_refuses_what_is_no_prediction() {
     let url = || Convoy::shared().results("/predictions");
-    for text in ["", "{", "[]", "7", "{\"request_id\": 7}"] {
+    for text in ["", "{", "7", "{\"request_id\": 7}"] {
         rest::send(Method::POST, url(), Some("application/json"), text).await.error(400, "invalid_input");
     }
     let answer = rest::send(Method::POST, url(), Some("text/plain"), "{}").await;
