@@ -173,6 +173,11 @@ fn two_servers_in_one_process_do_not_share_counts() {
     let (one, other) = (Metrics::new().unwrap(), Metrics::new().unwrap());
     one.image_seen(&Ok(()));
     let _version = version(&one);
-    assert!(text(&one).contains("accepted") && text(&one).contains("nv_inference_count"));
-    assert!(!text(&other).contains("accepted") && !text(&other).contains("nv_inference_count{"));
+    let accepted = |metrics: &Metrics| {
+        let text = text(metrics);
+        let line = text.lines().find(|line| line.contains("accepted")).map(str::to_owned);
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+    };
+    assert_eq!((accepted(&one), accepted(&other)), (Some(1.0), Some(0.0)));
+    assert!(text(&one).contains("nv_inference_count{") && !text(&other).contains("nv_inference_count{"));
 }
