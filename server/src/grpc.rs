@@ -45,10 +45,10 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 /// What a client may send on one stream before it must wait for us to read. A call that is refused on its headers has
 /// sent as much when it learns of it, and every wait costs a call that is taken. Measured with calls of 270 KB over
 /// loopback and frames of 16 KiB, CPU time of both sides: taken 0.25 ms at 1 MiB, 0.28 at 128 KiB, 0.35–0.49 at 64 KiB;
-/// refused 0.25, 0.09–0.15 and 0.06–0.12. With frames of 64 KiB a lone call took 0.38–0.45 ms at 256 KiB, as at 512 KiB,
-/// and 0.50–0.57 at 128 KiB with frames of 16; under five times the capacity no difference was to be seen. A window that
-/// adapts does as well until a connection has had calls of both kinds.
-const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// refused 0.25, 0.09–0.15 and 0.06–0.12. At two and five times the capacity, in percent of raw ONNX Runtime within
+/// 100 ms, medians of two runs: 85 and 84 at 256 KiB, 89 and 89 at 128 KiB, 89 and 89 at 64 KiB. A window that adapts does
+/// as well until a connection has had calls of both kinds.
+const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
 /// The longest frame that a client may send: each is read, copied and passed on by itself, and HTTP/2's 16 KiB make 17 of
 /// a call of 270 KB. One a connection is in memory before it is counted.
 const FRAME_BYTES: u32 = 64 * 1024;
