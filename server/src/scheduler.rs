@@ -29,7 +29,7 @@ mod shared;
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 use tracing::Span;
@@ -123,6 +123,7 @@ impl Scheduler {
             wake: narrow.iter().map(|_| Condvar::new()).collect(),
             stopped: Condvar::new(),
         });
+        shared.tell_objective(&lock(&shared.state));
         let scheduler = Self { shared, threads: Mutex::new(Vec::with_capacity(narrow.len())) };
         for (number, parts) in narrow.into_iter().enumerate() {
             let engine = Engine::new(&scheduler.shared.signature, parts);
@@ -164,18 +165,16 @@ impl Scheduler {
         lock(&self.shared.state).policy.profiles().clone()
     }
 
-    /// The latency objective that requests are held to, if any.
-    pub fn objective(&self) -> Option<Duration> {
-        lock(&self.shared.state).policy.objective()
-    }
-
     /// Why a request of so many rows with this deadline of its caller's would be refused now, if so: for when only
     /// its headers are known.
     pub fn would_refuse(&self, rows: usize, deadline: Option<Instant>) -> Option<ServingError> {
         let deadline = deadline.map(|deadline| deadline.saturating_duration_since(self.shared.epoch));
         let mut state = lock(&self.shared.state);
+        let pending = state.policy.len();
         let refusal = state.policy.would_refuse(self.shared.now(), rows, deadline);
-        self.shared.note_pending(&state);
+        if state.policy.len() != pending {
+            self.shared.note_pending(&state);
+        }
         drop(state);
         refusal.map(|reason| self.shared.refused(reason))
     }

@@ -52,8 +52,8 @@ impl Encoding {
         let mut size = data.len().saturating_mul(4).clamp(SMALLEST_PIECE_BYTES, PIECE_BYTES);
         loop {
             permit.grow(size)?;
-            let mut piece = vec![0; size];
-            let filled = fill(&mut decoder, &mut piece).map_err(|error| {
+            let mut piece = Vec::with_capacity(size);
+            let filled = decoder.by_ref().take(size as u64).read_to_end(&mut piece).map_err(|error| {
                 ServingError::InvalidInput(format!(
                     "The request is not valid {} data: {error}.",
                     self.as_str()
@@ -66,7 +66,6 @@ impl Encoding {
                 )));
             }
             let is_last = filled < size;
-            piece.truncate(filled);
             piece.shrink_to_fit();
             permit.give_back(size - filled);
             if filled > 0 {
@@ -101,20 +100,6 @@ impl Encoding {
         };
         Ok(encoded.into())
     }
-}
-
-/// Reads until `piece` is full or nothing is left; gives how much that was.
-fn fill(decoder: &mut dyn Read, piece: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < piece.len() {
-        match decoder.read(&mut piece[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::backend::{Device, ExecutionProvider};
 use crate::detection::Detector;
 use crate::error::LoadError;
 use crate::scheduler::{
-    Instances, ModelLabels, PolicyLimits, Profiles, Scheduler, SchedulerOptions, ServingObserver, Signature,
+    Instances, PolicyLimits, Profiles, Scheduler, SchedulerOptions, ServingObserver, Signature,
 };
 use crate::tensor::DataType;
 
@@ -65,20 +65,6 @@ pub(crate) fn load_version(
     let instances = started.instances.narrow.len();
     let scheduler = Scheduler::start(options, started.instances)
         .map_err(|error| loading.model_error(format!("a thread for it cannot be started: {error}")))?;
-    let of_version = ModelLabels { model: &source.name, version: &version };
-    let kept = scheduler.objective();
-    observer.objective(of_version, slo, kept);
-    if let (Some(slo), Some(kept)) = (slo, kept)
-        && kept > slo
-    {
-        tracing::warn!(
-            model = source.name,
-            version,
-            objective_ms = slo.as_secs_f64() * 1e3,
-            kept_ms = kept.as_secs_f64() * 1e3,
-            "The model is too slow for its latency objective; a longer one is kept for it"
-        );
-    }
     let model = ModelVersion {
         name: source.name.clone(),
         version,

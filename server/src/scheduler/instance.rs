@@ -8,7 +8,7 @@ use super::engine::{Completed, Condition, Engine, Failure, panic_message};
 use super::observer::{BatchReport, CloseReason, DeadWork};
 use super::policy::{ClosedBatch, Dropped, Lane, RunId, over};
 use super::request::{InferenceResponse, PreparedRequest, QueuedRequest};
-use super::shared::{Shared, lock};
+use super::shared::{Shared, lock, milliseconds};
 use crate::backend::BackendError;
 use crate::error::ServingError;
 
@@ -358,8 +358,4 @@ fn answer(shared: &Shared, jobs: Vec<QueuedRequest>, taken_at: Instant, mut comp
             shared.observer.work_wasted(labels, why, report.rows, compute);
         }
     }
-}
-
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
 }

@@ -124,7 +124,9 @@ impl Shared {
         let mut state = lock(&self.state);
         let planned = state.policy.objective();
         state.policy.completed(self.now(), id, duration);
-        self.note_objective(&state, planned);
+        if state.policy.objective() != planned {
+            self.tell_objective(&state);
+        }
         if lane == Lane::Wide {
             // The others could not take anything meanwhile; who ran it answers its callers first.
             state.wide_running = false;
@@ -136,12 +138,9 @@ impl Shared {
         }
     }
 
-    /// Tells of another objective than the one that was `planned` with: the device has become slower or faster.
-    fn note_objective(&self, state: &State, planned: Option<Duration>) {
+    /// Tells of the objective that is kept: at the start, and when the device has become slower or faster.
+    pub(crate) fn tell_objective(&self, state: &State) {
         let (configured, kept) = (state.policy.configured_objective(), state.policy.objective());
-        if kept == planned {
-            return;
-        }
         self.observer.objective(self.labels(), configured, kept);
         if let (Some(configured), Some(kept)) = (configured, kept)
             && kept > configured
@@ -151,7 +150,7 @@ impl Shared {
                 version = %self.version,
                 objective_ms = milliseconds(configured),
                 kept_ms = milliseconds(kept),
-                "The model has become too slow for its latency objective; a longer one is kept for it"
+                "The model is too slow for its latency objective; a longer one is kept for it"
             );
         }
     }
@@ -247,7 +246,7 @@ impl Shared {
     }
 }
 
-fn milliseconds(duration: Duration) -> f64 {
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 

@@ -1,4 +1,4 @@
-use super::support::{Server, photo, sandbox};
+use super::support::{Server, photo, photo_pixels};
 use bytes::Bytes;
 use convoy_proto::inference::infer_parameter::ParameterChoice;
 use convoy_proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
@@ -6,7 +6,6 @@ use convoy_proto::inference::{
     InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse,
     SystemSharedMemoryStatusRequest,
 };
-use sandbox::{Color, Decode, Filter, Fit, Resize};
 use serde_json::Value;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Status};
@@ -42,18 +41,6 @@ fn request(pixels: Bytes, outputs: &[&str]) -> ModelInferRequest {
 
 fn grey() -> Bytes {
     vec![127; ROW_BYTES].into()
-}
-
-async fn photo_pixels() -> Bytes {
-    let resize = Resize {
-        width: 300,
-        height: 300,
-        fit: Fit::Stretch,
-        filter: Filter::Bilinear,
-        color: Color::Rgb,
-        decode: Decode::Auto,
-    };
-    sandbox().tensor(photo(), resize, None).await.unwrap().pixels.into()
 }
 
 async fn infer(request: ModelInferRequest) -> Result<ModelInferResponse, Status> {

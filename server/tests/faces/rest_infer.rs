@@ -1,10 +1,9 @@
-use super::support::{Server, photo, sandbox};
+use super::support::{Server, photo, photo_pixels};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use flate2::write::GzEncoder;
 use reqwest::{Client, RequestBuilder, Response};
-use sandbox::{Color, Decode, Filter, Fit, Resize};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 
@@ -68,18 +67,6 @@ fn detections(output: &Value) -> Vec<Value> {
     rows.iter().map(|row| serde_json::from_str(row.as_str().unwrap()).unwrap()).collect()
 }
 
-async fn photo_pixels() -> Vec<u8> {
-    let resize = Resize {
-        width: 300,
-        height: 300,
-        fit: Fit::Stretch,
-        filter: Filter::Bilinear,
-        color: Color::Rgb,
-        decode: Decode::Auto,
-    };
-    sandbox().tensor(photo(), resize, None).await.unwrap().pixels
-}
-
 #[tokio::test]
 async fn json_and_binary_data_give_the_same_detections() {
     let data = photo_pixels().await;
@@ -99,7 +86,7 @@ async fn json_and_binary_data_give_the_same_detections() {
     assert_eq!(found[0][0]["class_name"], "bus");
 
     let nested: Vec<Vec<&[u8]>> = data.chunks(900).map(|line| line.chunks(3).collect()).collect();
-    for elements in [json!(data), json!([nested])] {
+    for elements in [json!(&data[..]), json!([nested])] {
         let input =
             json!({"name": "images", "datatype": "UINT8", "shape": [1, 300, 300, 3], "data": elements});
         let request = json!({"inputs": [input], "outputs": [{"name": "detections"}]});

@@ -9,7 +9,7 @@ use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use model_serving::{Config, Listeners, RunError, run};
 use prost::Message;
-use sandbox::{Sandbox, SandboxConfig};
+use sandbox::{Color, Decode, Filter, Fit, Resize, Sandbox, SandboxConfig};
 use serde_json::Value;
 use service_kit::{Readiness, Shutdown};
 use std::io;
@@ -187,6 +187,19 @@ impl Server {
 /// The street with a bus and cars.
 pub(crate) fn photo() -> Bytes {
     std::fs::read(workspace().join("tests/photos/double_decker_bus.jpg")).unwrap().into()
+}
+
+/// Its pixels as the detector takes them.
+pub(crate) async fn photo_pixels() -> Bytes {
+    let resize = Resize {
+        width: 300,
+        height: 300,
+        fit: Fit::Stretch,
+        filter: Filter::Bilinear,
+        color: Color::Rgb,
+        decode: Decode::Auto,
+    };
+    sandbox().tensor(photo(), resize, None).await.unwrap().pixels.into()
 }
 
 /// The root of the workspace.

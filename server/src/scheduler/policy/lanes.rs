@@ -88,14 +88,13 @@ impl Lanes {
         if let Some(ends) = wide {
             free_at[..lanes].fill(ends);
         } else {
-            // More than there are lanes that work: one has broken, and its batch has not ended yet.
-            let mut ends: Vec<Duration> = self.running.iter().map(|run| run.ends(now)).collect();
-            ends.sort_unstable();
-            let over = ends.len().saturating_sub(lanes);
-            for (at, ends) in free_at[..lanes].iter_mut().zip(&ends[over..]) {
-                *at = *ends;
+            for (at, run) in free_at.iter_mut().zip(&self.running) {
+                *at = run.ends(now);
             }
-            free_at[..lanes].sort_unstable();
+            // More than there are lanes that work: one has broken, and its batch has not ended yet.
+            let busy = self.running.len().clamp(lanes, PREDICTED);
+            free_at[..busy].sort_unstable();
+            free_at.copy_within(busy - lanes..busy, 0);
         }
         Forecast { free_at, lanes }
     }
