@@ -1,6 +1,7 @@
 //! The model repository: which models and versions are served, in Triton's layout.
 //!
-//! `models/<name>/config.pbtxt` and `models/<name>/<version>/model.onnx`; or one `.onnx` file.
+//! `models/<name>/config.pbtxt` and `models/<name>/<version>/model.onnx`; or one `.onnx` file. A `preprocess.wasm` beside
+//! the configuration preprocesses the model's encoded images.
 
 mod batching;
 mod complete;
@@ -14,6 +15,7 @@ mod observer;
 mod operations;
 mod parameters;
 mod placement;
+mod preprocessing;
 mod profile_cache;
 mod registry;
 mod retire;
@@ -26,6 +28,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sandbox::Sandbox;
 use service_kit::Readiness;
 
 use crate::backend::Device;
@@ -73,6 +76,8 @@ pub struct RepositoryConfig {
     pub profile_cache: Option<PathBuf>,
     /// The latency objective of models whose parameters set none. `None`: only callers' deadlines count.
     pub slo: Option<Duration>,
+    /// Whose limits, threads and queues a model's own preprocessing component gets, for itself. `None`: the default ones.
+    pub sandbox: Option<Sandbox>,
     /// Whether models are loaded and unloaded on request.
     pub control_mode: ModelControlMode,
     /// Models that are loaded at start in [`ModelControlMode::Explicit`]; [`RepositoryConfig::ALL_MODELS`] alone: all.
@@ -103,6 +108,7 @@ impl RepositoryConfig {
             profile_time: Self::DEFAULT_PROFILE_TIME,
             profile_cache: None,
             slo: Self::DEFAULT_SLO,
+            sandbox: None,
             control_mode: ModelControlMode::None,
             load_models: Vec::new(),
         }

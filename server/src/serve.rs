@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::error::LoadError;
 use crate::grpc::{self, GrpcError};
 use crate::metrics::Metrics;
-use crate::repository::{ModelControlMode, ModelRepository};
+use crate::repository::{ModelControlMode, ModelRepository, RepositoryConfig};
 use crate::rest;
 use crate::state::ServingState;
 use sandbox::Sandbox;
@@ -104,6 +104,7 @@ pub async fn run(
     let loading = readiness.hold("models");
     let metrics = Arc::new(Metrics::new()?);
     let audit = AuditLog::new(&config);
+    let repository = RepositoryConfig { sandbox: Some(sandbox.clone()), ..config.repository() };
     let state = Arc::new(ServingState::new(
         sandbox,
         Arc::clone(&metrics),
@@ -128,7 +129,7 @@ pub async fn run(
         )
     };
     let load = async {
-        let models = match open(&config, Arc::clone(&metrics)).await {
+        let models = match open(repository, Arc::clone(&metrics)).await {
             Ok(models) => models,
             Err(error) => {
                 // A server without models is never ready, not even while it ends.
@@ -169,8 +170,7 @@ pub async fn run(
 }
 
 /// Opens the repository, on a thread of its own.
-async fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<ModelRepository>, RunError> {
-    let repository = config.repository();
+async fn open(repository: RepositoryConfig, metrics: Arc<Metrics>) -> Result<Arc<ModelRepository>, RunError> {
     let open = move || ModelRepository::open(&repository, metrics);
     Ok(Arc::new(tokio::task::spawn_blocking(open).await??))
 }

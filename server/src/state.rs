@@ -58,10 +58,10 @@ impl ServingState {
         })
     }
 
-    /// The sandbox, for one image: what its guest takes is counted among the memory that requests hold, until the guest
-    /// ends, which may be after its caller has gone.
-    pub(crate) fn metered_sandbox(&self) -> Sandbox {
-        self.sandbox.metered(Arc::new(self.in_flight.permit()))
+    /// The sandbox of `model`, its own or the one that all share, for one image: what its guest takes is counted among the
+    /// memory that requests hold, until the guest ends, which may be after its caller has gone.
+    pub(crate) fn metered_sandbox(&self, model: &ModelVersion) -> Sandbox {
+        model.sandbox().unwrap_or(&self.sandbox).metered(Arc::new(self.in_flight.permit()))
     }
 
     /// Gives the handlers their models, loaded or not; only the first call counts.

@@ -6,7 +6,7 @@ use convoy::fleet::Fleet;
 use convoy::ready_file::Addresses;
 use convoy::supervise::Program as _;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -72,14 +72,19 @@ pub(crate) fn data_folder() -> TempDir {
 }
 
 /// The arguments of `convoy up` on free ports with the repository's models.
-pub(crate) fn up_arguments(database: &std::path::Path) -> Vec<OsString> {
+pub(crate) fn up_arguments(database: &Path) -> Vec<OsString> {
+    up_arguments_of(&repository().join("models"), database)
+}
+
+/// The same with other `models`.
+pub(crate) fn up_arguments_of(models: &Path, database: &Path) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::new();
     for flag in
         ["--grpc-addr", "--http-addr", "--metrics-addr", "--feature-addr", "--results-addr", "--admin-addr"]
     {
         arguments.extend([flag.into(), "127.0.0.1:0".into()]);
     }
-    arguments.extend(["--model-path".into(), repository().join("models").into()]);
+    arguments.extend(["--model-path".into(), models.into()]);
     arguments.extend(["--db-path".into(), database.into()]);
     arguments.extend(model_serving_arguments());
     arguments

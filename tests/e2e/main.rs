@@ -28,10 +28,13 @@ mod durability;
 mod feature_service;
 mod grpc;
 mod invariants;
+mod own_preprocessing;
 mod prediction;
 mod privacy;
 mod results_service;
 mod run_script;
 mod single_services;
 mod stopping;
+#[path = "../../preprocess-wasm/host/build/toolchain.rs"]
+mod toolchain;
 mod triton_clients;

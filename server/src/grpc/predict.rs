@@ -82,7 +82,7 @@ impl ModelServing {
         };
         let Resize { width, height, .. } = vision.resize;
         call.caller().grow(width as usize * height as usize * 3)?;
-        let decoded = self.state.metered_sandbox().tensor(image, vision.resize, call.deadline).await;
+        let decoded = self.state.metered_sandbox(model).tensor(image, vision.resize, call.deadline).await;
         self.state.metrics.image_seen(&decoded);
         let ImageTensor { pixels, width, height, placement, .. } = decoded?;
         let input = Tensor {

@@ -44,7 +44,7 @@ pub(crate) async fn decode(
     caller.grow(copies * images.len() * vision.resize.width as usize * vision.resize.height as usize * 3)?;
     let at_once = 2 * available_parallelism().map_or(1, usize::from);
     let jobs = images.into_iter().enumerate().map(|(index, image)| async move {
-        let decoded = state.metered_sandbox().tensor(image, vision.resize, deadline).await;
+        let decoded = state.metered_sandbox(model).tensor(image, vision.resize, deadline).await;
         state.metrics.image_seen(&decoded);
         decoded.map_err(|error| failed(vision, index, error))
     });

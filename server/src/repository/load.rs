@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
+use sandbox::Sandbox;
+
 use super::RepositoryConfig;
 use super::batching;
 use super::complete::{CompletedModel, complete};
@@ -13,6 +15,7 @@ use super::labels;
 use super::observer::VersionObserver;
 use super::parameters::Parameters;
 use super::placement::Placement;
+use super::preprocessing::{self, COMPONENT_FILE};
 use super::retire::Retirement;
 use super::statistics::VersionStatistics;
 use super::version::{DETECTIONS_OUTPUT, ModelVersion, Task};
@@ -25,12 +28,13 @@ use crate::scheduler::{
 };
 use crate::tensor::DataType;
 
-/// Loads one version of a model.
+/// Loads one version of a model, whose own preprocessing runs in `sandbox`.
 pub(crate) fn load_version(
     runtime: &OnnxRuntime,
     repository: &RepositoryConfig,
     source: &ModelSource,
     (number, file): &(u64, std::path::PathBuf),
+    sandbox: Option<Sandbox>,
     observer: Arc<dyn ServingObserver>,
     retirement: Retirement,
 ) -> Result<ModelVersion, LoadError> {
@@ -44,7 +48,16 @@ pub(crate) fn load_version(
         }
         Task::None | Task::Classification => None,
     };
-    let CompletedModel { config, signature, vision } = completed;
+    let CompletedModel { mut config, signature, vision } = completed;
+    match (&vision, &sandbox) {
+        (Some(_), sandbox) => preprocessing::tell(&mut config.parameters, sandbox.is_some()),
+        (None, None) => {}
+        (None, Some(_)) => {
+            return Err(loading.config_error(format!(
+                "{COMPONENT_FILE} is there, but the model has no image input: give one input a format"
+            )));
+        }
+    }
     let labels = labels::read(&source.folder, &config, parameters.task, &parameters.labels)
         .map_err(|detail| loading.config_error(detail))?;
     let signature = Arc::new(signature);
@@ -75,6 +88,7 @@ pub(crate) fn load_version(
         task: parameters.task,
         labels,
         detector,
+        sandbox,
         execution_provider: started.provider,
         fallback_reason: started.fallback_reason,
         statistics,

@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
+use sandbox::Sandbox;
 use service_kit::{Hold, Readiness};
 
 use super::config::WrittenConfig;
 use super::control::{ControlParameters, IndexEntry, check_unload_parameters, given_config};
 use super::discover::{self, ModelSource};
 use super::load::load_version;
+use super::preprocessing;
 use super::registry::{Outcome, Registry};
 use super::retire::{Retirement, Work, Working};
 use super::version::ModelVersion;
@@ -239,12 +241,11 @@ impl Shared {
         let source = match discover::find(&self.config.path, name, given) {
             Ok(Some(source)) => source,
             Ok(None) => return Err(LoadFailure::NotFound),
-            Err(error) => {
-                let mut registry = self.registry_mut();
-                registry.want(name);
-                registry.refused(name, &error.to_string());
-                return Err(self.failed(name, error));
-            }
+            Err(error) => return Err(self.refuse(name, error)),
+        };
+        let sandbox = match preprocessing::load(&source, self.config.sandbox.as_ref()) {
+            Ok(sandbox) => sandbox,
+            Err(error) => return Err(self.refuse(name, error)),
         };
         {
             let mut registry = self.registry_mut();
@@ -254,7 +255,7 @@ impl Shared {
         let mut outcome = Outcome { loaded: Vec::new(), failed: Vec::new() };
         let mut first_error = None;
         for version in &source.versions {
-            match self.load_version(&source, version) {
+            match self.load_version(&source, version, sandbox.clone()) {
                 Ok(model) => outcome.loaded.push((version.0, Arc::new(model))),
                 Err(error) => {
                     outcome.failed.push((version.0, error.to_string()));
@@ -280,12 +281,13 @@ impl Shared {
         &self,
         source: &ModelSource,
         version: &(u64, PathBuf),
+        sandbox: Option<Sandbox>,
     ) -> Result<ModelVersion, LoadError> {
         let _measuring = lock(&self.measuring);
         let load = || {
             let observer = Arc::clone(&self.observer);
             let retirement = self.retirement(&source.name, version.0);
-            load_version(&self.runtime, &self.config, source, version, observer, retirement)
+            load_version(&self.runtime, &self.config, source, version, sandbox, observer, retirement)
         };
         let model = catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|panic| {
             let detail = format!("loading it failed unexpectedly: {}", panic_message(&*panic));
@@ -326,6 +328,14 @@ impl Shared {
                 discover::names(&self.config.path).is_ok_and(|names| names.iter().any(|other| other == name))
             }
         }
+    }
+
+    /// What lies there cannot be loaded; what was served before still is.
+    fn refuse(&self, name: &str, error: LoadError) -> LoadFailure {
+        let mut registry = self.registry_mut();
+        registry.want(name);
+        registry.refused(name, &error.to_string());
+        self.failed(name, error)
     }
 
     fn failed(&self, name: &str, error: LoadError) -> LoadFailure {

@@ -12,7 +12,7 @@ use super::version::Task;
 use crate::detection::BoxFormat;
 
 /// Every parameter there is.
-const KNOWN: [&str; 20] = [
+const KNOWN: [&str; 21] = [
     "task",
     "labels",
     "keep_classes",
@@ -33,9 +33,10 @@ const KNOWN: [&str; 20] = [
     "slo_ms",
     "image_input",
     "detections_output",
+    "preprocessing",
 ];
 /// What [`Parameters::complete`] tells clients in `image_input` and `detections_output`, which say nothing to the
-/// server: a configuration that it wrote may be given back to it.
+/// server, nor does `preprocessing`: a configuration that it wrote may be given back to it.
 const IMAGE_INPUT: &str = "the declared tensor, UINT8 [n,h,w,3], or BYTES [n] or [n,1] of encoded images";
 const DETECTIONS_OUTPUT: &str = "detections: BYTES [n], on request, a JSON array for each row; coordinates from 0 to 1 \
      of the image for encoded images, else of the tensor";

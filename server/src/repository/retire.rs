@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
+use sandbox::Sandbox;
 use tokio::sync::watch;
 
 use crate::scheduler::{Scheduler, lock};
@@ -113,12 +114,14 @@ pub(crate) struct Retirement {
 }
 
 impl Retirement {
-    /// Ends `scheduler` on a thread of its own: whoever drops the last handle of a version may be a task that must
-    /// not block. When the server stops there are no tasks any more, and nothing may be left behind.
-    pub(crate) fn retire(self, name: &str, scheduler: Scheduler) {
+    /// Ends `scheduler` and the model's own `sandbox` on a thread of its own: whoever drops the last handle of a version
+    /// may be a task that must not block. When the server stops there are no tasks any more, and nothing may be left
+    /// behind.
+    pub(crate) fn retire(self, name: &str, scheduler: Scheduler, sandbox: Option<Sandbox>) {
         let Self { work, ended } = self;
         let is_closing = work.is_closing();
-        let ending = Ending { scheduler: Some(scheduler), ended: Some(ended), _working: work.begin() };
+        let ending =
+            Ending { scheduler: Some(scheduler), sandbox, ended: Some(ended), _working: work.begin() };
         if !is_closing {
             // Without a thread it ends here, when the closure is dropped.
             let _ = thread::Builder::new().name(format!("retire-{name}")).spawn(move || drop(ending));
@@ -126,9 +129,10 @@ impl Retirement {
     }
 }
 
-/// Ends a scheduler when it is dropped.
+/// Ends a scheduler when it is dropped, and lets go of a sandbox, whose last handle joins its threads.
 struct Ending {
     scheduler: Option<Scheduler>,
+    sandbox: Option<Sandbox>,
     ended: Option<Box<dyn FnOnce() + Send + Sync>>,
     _working: Working,
 }
@@ -136,6 +140,7 @@ struct Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         drop(self.scheduler.take());
+        drop(self.sandbox.take());
         if let Some(ended) = self.ended.take() {
             ended();
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use convoy_proto::inference::ModelConfig;
+use sandbox::Sandbox;
 
 use super::labels::Labels;
 use super::retire::Retirement;
@@ -110,6 +111,8 @@ pub struct ModelVersion {
     pub(super) task: Task,
     pub(super) labels: Labels,
     pub(super) detector: Option<Detector>,
+    /// Of a model with a preprocessing component of its own. There until the version is dropped.
+    pub(super) sandbox: Option<Sandbox>,
     pub(super) execution_provider: ExecutionProvider,
     pub(super) fallback_reason: Option<String>,
     pub(super) statistics: Arc<VersionStatistics>,
@@ -147,6 +150,11 @@ impl ModelVersion {
     /// The image input, if the model has one.
     pub fn vision(&self) -> Option<&VisionInput> {
         self.vision.as_ref()
+    }
+
+    /// The sandbox of the model's own preprocessing component, if it has one.
+    pub fn sandbox(&self) -> Option<&Sandbox> {
+        self.sandbox.as_ref()
     }
 
     /// What the outputs mean.
@@ -257,7 +265,7 @@ impl Drop for ModelVersion {
     /// Whoever asks a version holds it until it is answered: what is dropped has nothing to answer any more.
     fn drop(&mut self) {
         if let (Some(scheduler), Some(retirement)) = (self.scheduler.take(), self.retirement.take()) {
-            retirement.retire(&self.name, scheduler);
+            retirement.retire(&self.name, scheduler, self.sandbox.take());
         }
     }
 }

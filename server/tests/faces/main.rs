@@ -9,6 +9,7 @@ mod infer;
 mod lifecycle;
 mod limits;
 mod metadata;
+mod own_preprocessing;
 mod predict;
 mod rest_infer;
 mod rest_types;

@@ -97,19 +97,28 @@ fn collect_logs() {
 impl Server {
     /// Starts one with `config`; it need not be ready yet.
     pub(crate) async fn start(config: Config, readiness: Readiness) -> Self {
+        Self::start_with(config, sandbox(), readiness).await
+    }
+
+    async fn start_with(config: Config, sandbox: Sandbox, readiness: Readiness) -> Self {
         collect_logs();
         let shutdown = Shutdown::new();
         let listeners = Listeners::bind(&config).await.unwrap();
         let (grpc, http, metrics) = (listeners.grpc_addr(), listeners.http_addr(), listeners.metrics_addr());
-        let ended = tokio::spawn(run(config, listeners, sandbox(), readiness.clone(), shutdown.clone()));
+        let ended = tokio::spawn(run(config, listeners, sandbox, readiness.clone(), shutdown.clone()));
         Self { grpc, http, metrics, readiness, shutdown, ended }
     }
 
     /// Starts one with `config`, and returns when it is ready.
     pub(crate) async fn ready(config: Config) -> Self {
+        Self::ready_with(config, sandbox()).await
+    }
+
+    /// The same, with a sandbox of its own.
+    pub(crate) async fn ready_with(config: Config, sandbox: Sandbox) -> Self {
         let readiness = Readiness::new();
         let loading = readiness.hold("the test's look at run");
-        let mut server = Self::start(config, readiness.clone()).await;
+        let mut server = Self::start_with(config, sandbox, readiness.clone()).await;
         // `run` takes its own hold before it first yields to a connection.
         reqwest::get(format!("http://{}/health", server.http)).await.unwrap();
         drop(loading);

@@ -83,7 +83,7 @@ pub struct SandboxArgs {
     pub preprocess_component: Option<PathBuf>,
 
     /// Threads that preprocess images: how many images at once. As many more, of a lower priority, work on images that
-    /// take long. Default: the processor's cores.
+    /// take long. A model with a component of its own has as many of both for itself. Default: the processor's cores.
     #[arg(long, env = "SANDBOX_WORKERS", value_name = "THREADS",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub sandbox_workers: Option<u16>,

@@ -1,4 +1,4 @@
-//! An example of a preprocessing component (`--preprocess-component`): it takes binary PGM (`P5`) and PPM (`P6`) images of 8 bits, as cameras of
+//! An example of a model's own preprocessing: it takes binary PGM (`P5`) and PPM (`P6`) images of 8 bits, as cameras of
 //! machines send them, and nothing else.
 //!
 //! An instance lives for one image: `probe` gets it and answers what its header says; `tensor` or `preprocess` is called
@@ -49,7 +49,7 @@ impl Guest for Netpbm {
         Ok(ImageTensor { pixels, placement, features })
     }
 
-    /// Only `POST /preprocess` asks for this.
+    /// Only `POST /preprocess` asks for this, and never of a model's own component.
     fn preprocess(_: Options) -> Result<Preprocessed, Error> {
         Err(Error::UnsupportedFormat("this component writes no JPEG".to_owned()))
     }

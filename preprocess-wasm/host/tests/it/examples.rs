@@ -1,4 +1,4 @@
-//! The examples of components in place of the embedded one are built, and work.
+//! The examples of components that models may carry are built, as `docs/preprocessing.md` says, and work.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

@@ -264,7 +264,7 @@ fn what_is_not_of_the_world_is_refused() {
 #[test]
 fn memory_that_is_declared_and_not_grown_counts_too() {
     let module = include_str!("hostile.wat")
-        .replace("(memory (export \"memory\") 1)", "(memory (export \"memory\") 9000)");
+        .replace("(memory (export \"memory\") 16)", "(memory (export \"memory\") 9000)");
     let (_folder, path) = file(&component(WIT, &module));
     let detail = refusal(&path);
     assert!(detail.contains("memory"), "{detail}");
@@ -274,7 +274,7 @@ fn memory_that_is_declared_and_not_grown_counts_too() {
 fn what_does_not_start_within_the_limits_of_a_header_is_refused() {
     let wat = include_str!("hostile.wat");
     let looping = wat.replacen("(module", "(module (start $spin) (func $spin (loop $again (br $again)))", 1);
-    let large = wat.replace("(memory (export \"memory\") 1)", "(memory (export \"memory\") 300)");
+    let large = wat.replace("(memory (export \"memory\") 16)", "(memory (export \"memory\") 300)");
     for (module, words) in [(looping, "its header took longer"), (large, "memory")] {
         let (_folder, path) = file(&component(WIT, &module));
         let detail = refusal(&path);

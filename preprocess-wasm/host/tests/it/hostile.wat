@@ -1,8 +1,10 @@
 ;; A component of the right world that does what the first byte of the "image" says: `probe` if it is a small letter, else
 ;; `tensor`. An export's flat signature is the canonical ABI's: the image's address and length, or the options' fields; the
 ;; address of the result.
+;;
+;; Its memory: results below 1 KiB, pixels from 2 KiB on, as many as a model of 300x300 takes, the image from 512 KiB on.
 (module
-  (memory (export "memory") 1)
+  (memory (export "memory") 16)
 
   ;; What a guest that outlived its image would know of it: how many there were, in a global and in memory.
   (global $images (mut i32) (i32.const 0))
@@ -10,8 +12,8 @@
   ;; The first byte of the image, once it was probed.
   (global $does (mut i32) (i32.const 0))
 
-  ;; Every image of these tests is a few bytes long: one place is enough.
-  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+  ;; An instance sees one image, of at most 512 KiB: one place is enough.
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0x80000))
 
   (func $recurse (param i32) (result i32)
     (i32.add (call $recurse (i32.add (local.get 0) (i32.const 1))) (i32.const 1)))
@@ -106,9 +108,9 @@
         ;; In the first page, and in one that was grown: both must be zero at the start.
         (i32.store8 (i32.const 4096) (i32.add (i32.load8_u (i32.const 4096)) (i32.const 1)))
         (drop (memory.grow (i32.const 1)))
-        (i32.store8 (i32.const 65536) (i32.add (i32.load8_u (i32.const 65536)) (i32.const 1)))
+        (i32.store8 (i32.const 0x100000) (i32.add (i32.load8_u (i32.const 0x100000)) (i32.const 1)))
         (i32.store8 (i32.const 2049) (i32.load8_u (i32.const 4096)))
-        (i32.store8 (i32.const 2050) (i32.load8_u (i32.const 65536)))))
+        (i32.store8 (i32.const 2050) (i32.load8_u (i32.const 0x100000)))))
     ;; Anything else: a black image.
     (call $answer (i32.const 2048) (i32.mul (i32.mul (local.get $width) (local.get $height)) (i32.const 3))))
 
