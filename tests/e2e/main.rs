@@ -27,6 +27,7 @@ mod detections;
 mod durability;
 mod feature_service;
 mod grpc;
+mod hostile_images;
 mod invariants;
 mod own_preprocessing;
 mod prediction;

@@ -138,6 +138,11 @@ impl Process {
         std::mem::replace(&mut self.folder, data_folder())
     }
 
+    /// Its number, for what the system tells of it.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
