@@ -16,8 +16,9 @@ SHELL := /usr/bin/env bash
 .PHONY: help setup setup-tests build run test test-memory fmt lint doc unit clean
 
 GUEST := preprocess-wasm/guest/Cargo.toml
-# The guest's pure code is also built natively, for its unit tests.
+# The guest's pure code is also built natively, for its unit tests and for what fuzzing checks of it.
 GUEST_TARGET := target/guest-native
+FUZZ := fuzz/Cargo.toml
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -43,16 +44,19 @@ test: setup-tests fmt lint doc unit
 fmt:
 	cargo fmt --all --check
 	cargo fmt --manifest-path $(GUEST) --check
+	cargo fmt --manifest-path $(FUZZ) --check
 
 lint:
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	CARGO_TARGET_DIR=$(GUEST_TARGET) cargo clippy --manifest-path $(GUEST) --all-targets --locked -- -D warnings
+	CARGO_TARGET_DIR=$(GUEST_TARGET) cargo clippy --manifest-path $(FUZZ) --all-targets --locked --no-default-features -- -D warnings
 
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
 unit:
 	CARGO_TARGET_DIR=$(GUEST_TARGET) cargo test --manifest-path $(GUEST) --locked
+	CARGO_TARGET_DIR=$(GUEST_TARGET) cargo test --manifest-path $(FUZZ) --locked --no-default-features
 	cargo test --workspace --locked
 
 test-memory: setup

@@ -5,6 +5,9 @@ mod component;
 mod corpus;
 mod examples;
 mod fixtures;
+#[allow(unreachable_pub, reason = "it is of another crate")]
+#[path = "../../../../fuzz/src/host.rs"]
+mod fuzzed;
 mod hostile;
 mod images;
 mod mirror;

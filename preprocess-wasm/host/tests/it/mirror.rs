@@ -1,9 +1,14 @@
-//! Answers that no guest of ours gives: a short walk through them.
+//! Every answer that a guest can give: a short walk through them. `fuzz/fuzz_targets/host.rs` goes on for longer, led by
+//! what it covers.
+
+use std::fs;
+use std::path::Path;
 
 use bytes::Bytes;
 use sandbox::{Sandbox, SandboxConfig, SandboxError};
 
 use crate::fixtures::stretch;
+use crate::fuzzed::host;
 use crate::hostile::{WIT, component, file};
 
 /// Answers of a walk whose steps are Knuth's (MMIX): small numbers among any, so that tags, lengths and addresses are often
@@ -56,4 +61,18 @@ async fn no_answer_of_a_guest_harms_the_host() {
     }
     good.resize(128, 9);
     assert_eq!(mirror.tensor(Bytes::from(good), stretch(2, 2), None).await.unwrap().pixels, [9; 12]);
+}
+
+/// What the fuzz target `host` begins with, and what it once failed on, through what it checks.
+#[test]
+fn the_host_answers_what_fuzzing_begins_with_and_what_it_found() {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
+    let mut seeds = 0;
+    for folder in ["seeds/host", "regressions/host"] {
+        for entry in fs::read_dir(fuzz.join(folder)).unwrap() {
+            host(&fs::read(entry.unwrap().path()).unwrap());
+            seeds += 1;
+        }
+    }
+    assert!(seeds > 10, "only {seeds}");
 }
