@@ -8,8 +8,9 @@ mod sniff;
 pub use image::metadata::Orientation;
 
 use crate::error::Error;
-use crate::resize::Rgb;
+use crate::resize::{Options, Placement, Rgb, Target};
 
+pub(crate) use raster::over_white;
 pub use sniff::Format;
 
 /// What an image's header says.
@@ -77,6 +78,17 @@ impl<'a> Source<'a> {
         &self.header
     }
 
+    /// The upright image in the size that is asked for.
+    pub fn resized(self, options: &Options) -> Result<(Rgb, Placement), Error> {
+        let Header { width, height, orientation, .. } = self.header;
+        let target = Target::new((width, height), orientation, options);
+        let pixels = match self.decoder {
+            Decoder::Jpeg(jpeg) => jpeg.resized(&target, options)?,
+            Decoder::Raster(raster) => raster.resized(&target, options)?,
+        };
+        Ok(target.finish(pixels))
+    }
+
     /// The pixels as stored (not turned upright), 8 bits, transparency laid over white.
     pub fn decode(self) -> Result<Rgb, Error> {
         let (width, height) = (self.header.width, self.header.height);
@@ -84,11 +96,16 @@ impl<'a> Source<'a> {
             Decoder::Jpeg(jpeg) => jpeg.decode()?,
             Decoder::Raster(raster) => raster.decode()?,
         };
-        if pixels.len() as u64 != u64::from(width) * u64::from(height) * 3 {
-            return Err(Error::Corrupt("its pixels are not as many as its header declares".to_owned()));
-        }
-        Ok(Rgb { width, height, pixels })
+        whole(width, height, pixels)
     }
+}
+
+/// Pixels that must be as many as there have to be.
+fn whole(width: u32, height: u32, pixels: Vec<u8>) -> Result<Rgb, Error> {
+    if pixels.len() as u64 != u64::from(width) * u64::from(height) * 3 {
+        return Err(Error::Corrupt("its pixels are not as many as its header declares".to_owned()));
+    }
+    Ok(Rgb { width, height, pixels })
 }
 
 fn check_pixels(width: u32, height: u32, max_pixels: u64) -> Result<(), Error> {

@@ -9,6 +9,10 @@ pub mod decode;
 pub mod encode;
 pub mod error;
 pub mod features;
+mod jpeg;
+mod planar;
+mod plane;
+mod png;
 pub mod preprocess;
 pub mod resize;
 

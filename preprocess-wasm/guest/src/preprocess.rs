@@ -5,7 +5,7 @@ use crate::decode::Source;
 use crate::encode;
 use crate::error::Error;
 use crate::features::Features;
-use crate::resize::{Options, Placement, resize};
+use crate::resize::{Options, Placement};
 
 /// What an encoded image is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +40,7 @@ pub struct Tensor {
 pub fn tensor(bytes: &[u8], options: &Options, max_pixels: u64) -> Result<Tensor, Error> {
     options.validate()?;
     let source = Source::open(bytes, max_pixels)?;
-    let orientation = source.header().orientation;
-    let (rgb, placement) = resize(&source.decode()?, orientation, options)?;
+    let (rgb, placement) = source.resized(options)?;
     let image = Resized::of(rgb, options.color);
     let features = Features::of(&image.pixels);
     Ok(Tensor { image, placement, features })

@@ -121,19 +121,57 @@ impl Options {
 /// It is turned after it was resized, because then there is less of it: the filters are symmetric, so the order
 /// makes no difference but for rounding.
 pub fn resize(image: &Rgb, orientation: Orientation, options: &Options) -> Result<(Rgb, Placement), Error> {
-    let stored = (f64::from(image.width), f64::from(image.height));
-    let upright = if swaps_sides(orientation) { (stored.1, stored.0) } else { stored };
-    let plan = Plan::new(upright, options);
-    let (inner, visible) = if swaps_sides(orientation) {
-        ((plan.inner.1, plan.inner.0), (plan.visible.1, plan.visible.0))
-    } else {
-        (plan.inner, plan.visible)
-    };
-    let pixels = resample(image, inner, visible, options.filter)?;
-    let pixels = turn(pixels, inner, orientation);
-    let pixels =
-        if plan.inner == (options.width, options.height) { pixels } else { plan.paste(&pixels, options) };
-    Ok((Rgb { width: options.width, height: options.height, pixels }, plan.placement))
+    let target = Target::new((image.width, image.height), orientation, options);
+    let pixels = target.resample(image)?;
+    Ok(target.finish(pixels))
+}
+
+/// What a stored image of a certain size becomes.
+pub(crate) struct Target {
+    plan: Plan,
+    orientation: Orientation,
+    options: Options,
+    /// Size of the image as stored.
+    stored: (u32, u32),
+    /// Size of the part that is resampled, centred in the image as stored, in its pixels.
+    pub(crate) visible: (f64, f64),
+    /// What that part becomes, in target pixels, before it is turned upright.
+    pub(crate) inner: (u32, u32),
+}
+
+impl Target {
+    pub(crate) fn new(stored: (u32, u32), orientation: Orientation, options: &Options) -> Self {
+        let size = (f64::from(stored.0), f64::from(stored.1));
+        let is_turned = swaps_sides(orientation);
+        let plan = Plan::new(if is_turned { (size.1, size.0) } else { size }, options);
+        let (visible, inner) = if is_turned {
+            ((plan.visible.1, plan.visible.0), (plan.inner.1, plan.inner.0))
+        } else {
+            (plan.visible, plan.inner)
+        };
+        Self { plan, orientation, options: *options, stored, visible, inner }
+    }
+
+    /// Resamples the stored image, which may have been decoded at a fraction of its size.
+    pub(crate) fn resample(&self, image: &Rgb) -> Result<Vec<u8>, Error> {
+        let scale = |decoded: u32, stored: u32, visible: f64| {
+            (visible * f64::from(decoded) / f64::from(stored)).min(f64::from(decoded))
+        };
+        let visible = (
+            scale(image.width, self.stored.0, self.visible.0),
+            scale(image.height, self.stored.1, self.visible.1),
+        );
+        resample(image, self.inner, visible, self.options.filter)
+    }
+
+    /// Turns what was resampled upright, and puts it into its place.
+    pub(crate) fn finish(&self, pixels: Vec<u8>) -> (Rgb, Placement) {
+        let (width, height) = (self.options.width, self.options.height);
+        let pixels = turn(pixels, self.inner, self.orientation);
+        let is_all = self.plan.inner == (width, height);
+        let pixels = if is_all { pixels } else { self.plan.paste(&pixels, &self.options) };
+        (Rgb { width, height, pixels }, self.plan.placement)
+    }
 }
 
 /// Which part of the upright image goes where.

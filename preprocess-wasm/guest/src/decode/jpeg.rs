@@ -1,14 +1,21 @@
-//! JPEG, by `jpeg-decoder`: strict about data that end early, and with simd128 code.
+//! JPEG: what it is, and its pixels. Baseline is decoded by [`crate::jpeg`]; what that refuses, progressive and CMYK
+//! among it, by `jpeg-decoder`, which is strict about data that end early, has simd128 code and can scale.
 
 use image::metadata::Orientation;
 use jpeg_decoder::{CodingProcess, ColorTransform, Error as JpegError, PixelFormat};
 
-use super::{Format, Header};
+use super::{Format, Header, whole};
 use crate::error::Error;
+use crate::jpeg::Baseline;
+use crate::planar;
+use crate::resize::{Decode, Filter, Options, Target};
 
 /// A JPEG whose header has been read.
 pub(super) struct Jpeg<'a> {
+    bytes: &'a [u8],
     decoder: jpeg_decoder::Decoder<&'a [u8]>,
+    transform: Option<ColorTransform>,
+    size: (u32, u32),
     pixel_format: PixelFormat,
     markers: Markers,
 }
@@ -28,14 +35,58 @@ impl<'a> Jpeg<'a> {
             (_, PixelFormat::CMYK32) => "CMYK",
         };
         let markers = Markers::read(bytes);
-        if let Some(transform) = markers.color_transform(info.pixel_format) {
+        let transform = markers.color_transform(info.pixel_format);
+        if let Some(transform) = transform {
             decoder.set_color_transform(transform);
         }
         let orientation =
             decoder.exif_data().and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
         let (width, height) = (u32::from(info.width), u32::from(info.height));
         let header = Header { width, height, orientation, format: Format::Jpeg, mode };
-        Ok((header, Self { decoder, pixel_format: info.pixel_format, markers }))
+        let size = (width, height);
+        Ok((header, Self { bytes, decoder, transform, size, pixel_format: info.pixel_format, markers }))
+    }
+
+    /// RGB of the target's inner size, as stored.
+    pub(super) fn resized(mut self, target: &Target, options: &Options) -> Result<Vec<u8>, Error> {
+        if self.is_gray_or_ycc()
+            && let Some(baseline) = Baseline::open(self.bytes).filter(|jpeg| self.is_ycc(jpeg))
+            && let Some(pixels) = planar::jpeg(&baseline, target, options)
+        {
+            return Ok(pixels);
+        }
+        let (mut width, mut height) = self.size;
+        if options.decode == Decode::Auto && options.filter != Filter::Nearest {
+            (width, height) = self.scale(target)?;
+        }
+        target.resample(&whole(width, height, self.decode()?)?)
+    }
+
+    /// Whether the markers leave it at Y or YCbCr.
+    fn is_gray_or_ycc(&self) -> bool {
+        match self.pixel_format {
+            PixelFormat::L8 => true,
+            PixelFormat::RGB24 => matches!(self.transform, None | Some(ColorTransform::YCbCr)),
+            PixelFormat::CMYK32 | PixelFormat::L16 => false,
+        }
+    }
+
+    /// Whether the components' names do not say otherwise.
+    fn is_ycc(&self, jpeg: &Baseline<'_>) -> bool {
+        self.transform.is_some() || !jpeg.is_named_rgb()
+    }
+
+    /// Lets the decoder scale to the smallest size that has twice the target's pixels in each direction.
+    fn scale(&mut self, target: &Target) -> Result<(u32, u32), Error> {
+        let is_enough = |eighths: &u32| {
+            let scale = f64::from(*eighths) / 8.0;
+            target.visible.0 * scale >= 2.0 * f64::from(target.inner.0)
+                && target.visible.1 * scale >= 2.0 * f64::from(target.inner.1)
+        };
+        let Some(eighths) = [1, 2, 4].into_iter().find(is_enough) else { return Ok(self.size) };
+        let side = |pixels: u32| u16::try_from((pixels * eighths).div_ceil(8)).unwrap_or(u16::MAX);
+        let (width, height) = self.decoder.scale(side(self.size.0), side(self.size.1)).map_err(classify)?;
+        Ok((u32::from(width), u32::from(height)))
     }
 
     /// RGB as stored. Data that end before the image's end marker are truncated, never a half grey image.

@@ -12,11 +12,16 @@ use image::error::{ParameterErrorKind, UnsupportedErrorKind};
 use image::metadata::Orientation;
 use image::{ColorType, ExtendedColorType, ImageDecoder, ImageError, Limits};
 
-use super::{Format, Header, mode};
+use super::{Format, Header, mode, whole};
 use crate::error::Error;
+use crate::planar;
+use crate::png::Png;
+use crate::resize::{Options, Target};
 
 /// An image whose header has been read.
 pub(super) struct Raster<'a> {
+    bytes: &'a [u8],
+    size: (u32, u32),
     decoder: Box<dyn ImageDecoder + 'a>,
 }
 
@@ -31,7 +36,21 @@ impl<'a> Raster<'a> {
         // A damaged EXIF block does not make the pixels worse.
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let mode = mode::of(format, bytes, decoder.original_color_type());
-        Ok((Header { width, height, orientation, format, mode }, Self { decoder }))
+        Ok((
+            Header { width, height, orientation, format, mode },
+            Self { bytes, size: (width, height), decoder },
+        ))
+    }
+
+    /// RGB of the target's inner size, as stored.
+    pub(super) fn resized(self, target: &Target, options: &Options) -> Result<Vec<u8>, Error> {
+        if let Some(png) = Png::open(self.bytes)
+            && let Some(pixels) = planar::png(&png, target, options)
+        {
+            return Ok(pixels);
+        }
+        let (width, height) = self.size;
+        target.resample(&whole(width, height, self.decode()?)?)
     }
 
     /// RGB as stored, transparency laid over white.
@@ -109,7 +128,8 @@ fn flatten(samples: Vec<u8>, color: ColorType) -> Result<Vec<u8>, Error> {
     })
 }
 
-fn over_white(color: [u8; 3], alpha: u8) -> [u8; 3] {
+/// A colour of so much opacity, over white.
+pub(crate) fn over_white<const N: usize>(color: [u8; N], alpha: u8) -> [u8; N] {
     let alpha = u32::from(alpha);
     color.map(|c| ((u32::from(c) * alpha + 255 * (255 - alpha) + 127) / 255) as u8)
 }

@@ -163,7 +163,7 @@ async fn limits_are_the_configured_ones() {
     assert_eq!(error, SandboxError::TooLarge { bytes: 300_001, limit: 300_000 });
     // 3000x2000 pixels of one colour: few bytes, but 18 MB when decoded.
     let image = DynamicImage::ImageRgb8(image::RgbImage::from_pixel(3000, 2000, image::Rgb([1, 2, 3])));
-    let bytes = encode(&image, ImageFormat::Png);
+    let bytes = encode(&image, ImageFormat::WebP);
     assert!(bytes.len() < 300_000, "{}", bytes.len());
     let error = small.tensor(bytes.clone(), stretch(30, 30), None).await.unwrap_err();
     assert_eq!(error, SandboxError::OutOfMemory { limit_bytes: 4 << 20 });
