@@ -20,40 +20,55 @@ pub enum Device {
     Auto,
     /// The CPU.
     Cpu,
-    /// An NVIDIA GPU; a model that cannot run there is not loaded.
-    Cuda,
+    /// The NVIDIA GPU of this number; a model that cannot run there is not loaded.
+    Cuda(u8),
 }
 
 impl Device {
-    /// The word for it in configurations.
-    pub const fn as_str(self) -> &'static str {
+    /// Number of the GPU that models without a word of their own run on.
+    pub const fn gpu(self) -> u8 {
         match self {
-            Self::Auto => "auto",
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
+            Self::Cuda(number) => number,
+            Self::Auto | Self::Cpu => 0,
         }
     }
 }
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+        match self {
+            Self::Auto => f.pad("auto"),
+            Self::Cpu => f.pad("cpu"),
+            Self::Cuda(0) => f.pad("cuda"),
+            Self::Cuda(number) => f.pad(&format!("cuda:{number}")),
+        }
     }
 }
 
 /// A word that names no [`Device`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no device: use one of auto, cpu, cuda.")]
+#[error(
+    "`{0}` is no device: use one of auto, cpu, cuda, or cuda:N for the GPU with the number N, from 0 to 255."
+)]
 pub struct ParseDeviceError(String);
 
 impl FromStr for Device {
     type Err = ParseDeviceError;
 
     fn from_str(value: &str) -> Result<Self, Self::Err> {
-        [Self::Auto, Self::Cpu, Self::Cuda]
-            .into_iter()
-            .find(|device| device.as_str() == value)
-            .ok_or_else(|| ParseDeviceError(value.to_owned()))
+        match value {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => {
+                // `parse` would take `+1`.
+                let number = value
+                    .strip_prefix("cuda:")
+                    .filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+                let number = number.and_then(|number| number.parse().ok());
+                number.map(Self::Cuda).ok_or_else(|| ParseDeviceError(value.to_owned()))
+            }
+        }
     }
 }
 
@@ -67,6 +82,9 @@ pub enum ExecutionProvider {
 }
 
 impl ExecutionProvider {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Cpu, Self::Cuda];
+
     /// A short name for logs and metric labels.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -131,5 +149,29 @@ impl BackendError {
     /// An error with what the runtime said, without a full stop at its end.
     pub fn new(detail: impl Into<String>) -> Self {
         Self(detail.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn devices_have_words_and_gpus_numbers() {
+        for (word, device) in [
+            ("auto", Device::Auto),
+            ("cpu", Device::Cpu),
+            ("cuda", Device::Cuda(0)),
+            ("cuda:3", Device::Cuda(3)),
+        ] {
+            assert_eq!(word.parse::<Device>().unwrap(), device);
+            assert_eq!(device.to_string(), word);
+        }
+        assert_eq!("cuda:0".parse::<Device>().unwrap(), Device::Cuda(0));
+        for word in ["", "gpu", "CUDA", "cuda:", "cuda:-1", "cuda:+1", "cuda:256", "cuda:x"] {
+            assert!(word.parse::<Device>().unwrap_err().to_string().contains("cuda:N"), "{word}");
+        }
     }
 }

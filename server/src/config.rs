@@ -46,7 +46,7 @@ pub struct Config {
     pub control: ModelControl,
 
     /// Where models run: auto takes a CUDA GPU when one can be used, else the CPU; cuda refuses to start without.
-    #[arg(long, env = "DEVICE", value_name = "auto|cpu|cuda", default_value_t = Device::Auto)]
+    #[arg(long, env = "DEVICE", value_name = "auto|cpu|cuda[:N]", default_value_t = Device::Auto)]
     pub device: Device,
 
     /// ONNX Runtime's shared library. Default: .convoy/onnxruntime/libonnxruntime.so under the working directory or
@@ -86,6 +86,11 @@ pub struct Config {
           default_value_t = RepositoryConfig::DEFAULT_QUEUE_SIZE as u32,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub queue_size: u32,
+
+    /// Age at which a gRPC connection is told to end (GOAWAY) and its client to connect again, so that clients which
+    /// hold their connections find new replicas; calls that are open are answered. With a unit (10m). Default: never.
+    #[arg(long, env = "MAX_CONNECTION_AGE", value_name = "DURATION", value_parser = units::duration)]
+    pub max_connection_age: Option<Duration>,
 
     /// How user ids stand in the audit log: plain as they were sent, or hashed (the first 128 bits of their
     /// HMAC-SHA-256 under --audit-key), so that who can read the log cannot tell or guess the ids.
@@ -184,6 +189,8 @@ pub enum ConfigError {
 /// A longer objective, or time to measure, is more likely a slip of the unit than a wish.
 const MAX_SLO: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_PROFILE_TIME: Duration = Duration::from_secs(60 * 60);
+/// A shorter one would have clients do little else than connect.
+const MIN_CONNECTION_AGE: Duration = Duration::from_secs(1);
 /// With less, a photo of a telephone would not fit.
 const MIN_INFLIGHT_BYTES: usize = 16 << 20;
 
@@ -232,6 +239,11 @@ impl Config {
         if self.profile_time.is_zero() || self.profile_time > MAX_PROFILE_TIME {
             let expected = "more than 0s and at most 1h";
             return refuse("--profile-time", "PROFILE_TIME", format!("{:?}", self.profile_time), expected);
+        }
+        if let Some(age) = self.max_connection_age
+            && age < MIN_CONNECTION_AGE
+        {
+            return refuse("--max-connection-age", "MAX_CONNECTION_AGE", format!("{age:?}"), "at least 1s");
         }
         if self.max_inflight_bytes.get() < MIN_INFLIGHT_BYTES {
             let value = format!("{} bytes", self.max_inflight_bytes.get());

@@ -80,6 +80,7 @@ pub enum GrpcError {
 pub(crate) async fn serve(
     listener: TcpListener,
     state: Arc<ServingState>,
+    max_connection_age: Option<Duration>,
     readiness: Readiness,
     shutdown: Shutdown,
 ) -> Result<(), GrpcError> {
@@ -95,7 +96,11 @@ pub(crate) async fn serve(
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let listening = Listening::new(listener, &shutdown).map_err(GrpcError::Listener)?;
     let closed = listening.closed();
-    Server::builder()
+    let mut server = Server::builder();
+    if let Some(age) = max_connection_age {
+        server = server.max_connection_age(age);
+    }
+    server
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)

@@ -14,6 +14,7 @@
 //! | [`repository`] | which models and versions are served |
 //! | [`scheduler`] | the queue, the batches and the threads that run them |
 //! | [`backend`] | ONNX Runtime |
+//! | [`gpu`] | NVIDIA's GPUs as their driver tells of them |
 //! | [`detection`] | boxes and scores become detections |
 //! | [`tensor`] | tensors between a request and a backend |
 //! | [`error`] | what goes wrong |
@@ -23,6 +24,7 @@ pub mod backend;
 pub mod config;
 pub mod detection;
 pub mod error;
+pub mod gpu;
 mod grpc;
 mod inference;
 mod limits;

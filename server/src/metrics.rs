@@ -6,6 +6,7 @@
 mod families;
 mod version;
 
+use crate::gpu::{GpuMonitor, Gpus};
 use crate::scheduler::{BatchReport, ModelLabels, RequestReport, ServingObserver};
 use families::Families;
 use prometheus::core::Collector;
@@ -43,6 +44,17 @@ impl Metrics {
     /// Renders `collector` from now on, too.
     pub(crate) fn register(&self, collector: Box<dyn Collector>) -> Result<(), prometheus::Error> {
         self.registry.register(collector)
+    }
+
+    /// Adds the GPUs' metrics where there is a driver, and reads them until the answer is dropped.
+    pub(crate) fn watch_gpus(&self) -> Result<Option<GpuMonitor>, prometheus::Error> {
+        match Gpus::open() {
+            Ok(gpus) => GpuMonitor::start(gpus, &self.registry).map(Some),
+            Err(reason) => {
+                tracing::info!(%reason, "There are no metrics of GPUs");
+                Ok(None)
+            }
+        }
     }
 
     /// Everything in Prometheus's text format.

@@ -103,6 +103,7 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let loading = readiness.hold("models");
     let metrics = Arc::new(Metrics::new()?);
+    let _gpus = metrics.watch_gpus()?;
     let audit = AuditLog::new(&config);
     let repository = RepositoryConfig { sandbox: Some(sandbox.clone()), ..config.repository() };
     let state = Arc::new(ServingState::new(
@@ -117,7 +118,16 @@ pub async fn run(
 
     let faces = async {
         tokio::try_join!(
-            async { Ok(grpc::serve(grpc, Arc::clone(&state), readiness.clone(), shutdown.clone()).await?) },
+            async {
+                Ok(grpc::serve(
+                    grpc,
+                    Arc::clone(&state),
+                    config.max_connection_age,
+                    readiness.clone(),
+                    shutdown.clone(),
+                )
+                .await?)
+            },
             async {
                 let router = rest::router(Arc::clone(&state), readiness.clone());
                 Ok::<_, RunError>(http_server::serve(http, router, &shutdown).await?)

@@ -75,6 +75,11 @@ fn only_the_sandbox_imports_wasmtime() {
 }
 
 #[test]
+fn only_the_gpu_module_imports_nvml() {
+    assert_only("nvml_wrapper", &["server/src/gpu.rs", "server/src/gpu/"]);
+}
+
+#[test]
 fn only_the_store_imports_rusqlite() {
     // The last two are tests that look at what is on the disk.
     assert_only(

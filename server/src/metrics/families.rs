@@ -38,6 +38,8 @@ pub(super) struct Families {
     pub(super) dead_rows: IntCounterVec,
     /// Besides: `reason`.
     pub(super) dead_seconds: CounterVec,
+    /// Besides: `provider`, `fallback`.
+    pub(super) execution_provider: IntGaugeVec,
     pub(super) objective: GaugeVec,
     pub(super) configured_objective: GaugeVec,
     /// How many loaded versions have the same labels: while a version is loaded again there are two for a while.
@@ -64,6 +66,10 @@ impl Families {
         let pending = Opts::new(
             "nv_inference_pending_request_count",
             "Instantaneous number of requests waiting for execution",
+        );
+        let provider = Opts::new(
+            "convoy_model_execution_provider",
+            "1 for what the model runs on; fallback: whether that is because it could not run on a GPU",
         );
         let dead_seconds = Opts::new(
             "convoy_dead_work_seconds_total",
@@ -164,6 +170,10 @@ impl Families {
                 &["reason"],
             )?,
             dead_seconds: add(registry, CounterVec::new(dead_seconds, &labels(&["reason"]))?)?,
+            execution_provider: add(
+                registry,
+                IntGaugeVec::new(provider, &labels(&["provider", "fallback"]))?,
+            )?,
             objective: gauge(
                 "convoy_latency_objective_seconds",
                 "Latency objective that is kept, in seconds; absent when only callers' deadlines count",

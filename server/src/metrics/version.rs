@@ -5,6 +5,7 @@
 
 use super::families::Families;
 use super::{FailureReason, microseconds};
+use crate::backend::ExecutionProvider;
 use crate::scheduler::{
     BatchReport, CloseReason, DeadWork, Lane, ModelLabels, RefusalReason, RequestReport, ServingObserver,
     Stage, lock,
@@ -137,6 +138,13 @@ impl ServingObserver for VersionMetrics {
         self.dead_seconds[why as usize].inc_by(compute.as_secs_f64());
     }
 
+    fn placed(&self, _: ModelLabels<'_>, provider: ExecutionProvider, fell_back: bool) {
+        let [model, version] = self.labels.each_ref().map(String::as_str);
+        self.forget_placement();
+        let values = [model, version, provider.as_str(), fallback_label(fell_back)];
+        self.families.execution_provider.with_label_values(&values).set(1);
+    }
+
     fn objective(&self, _: ModelLabels<'_>, configured: Option<Duration>, effective: Option<Duration>) {
         let labels = self.labels.each_ref().map(String::as_str);
         let families = &self.families;
@@ -149,6 +157,22 @@ impl ServingObserver for VersionMetrics {
             }
         }
     }
+}
+
+impl VersionMetrics {
+    fn forget_placement(&self) {
+        let [model, version] = self.labels.each_ref().map(String::as_str);
+        for provider in ExecutionProvider::ALL {
+            for fell_back in [false, true] {
+                let values = [model, version, provider.as_str(), fallback_label(fell_back)];
+                drop(self.families.execution_provider.remove_label_values(&values));
+            }
+        }
+    }
+}
+
+const fn fallback_label(fell_back: bool) -> &'static str {
+    if fell_back { "true" } else { "false" }
 }
 
 impl Drop for VersionMetrics {
@@ -172,6 +196,7 @@ impl Drop for VersionMetrics {
         remove!(request_us, queue_us, compute_input_us, compute_infer_us, compute_output_us);
         remove!(request_seconds, queue_seconds, objective, configured_objective);
         remove!(compute_input_seconds, compute_infer_seconds, compute_output_seconds);
+        self.forget_placement();
         for reason in FailureReason::ALL {
             drop(f.failure.remove_label_values(&[model, version, reason.as_str()]));
         }

@@ -1,5 +1,6 @@
 //! A model version on disk becomes one that can be asked: opened on its device, warmed, measured, scheduled.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -14,7 +15,7 @@ use super::instances::Sessions;
 use super::labels;
 use super::observer::VersionObserver;
 use super::parameters::Parameters;
-use super::placement::Placement;
+use super::placement::{self, Placement};
 use super::preprocessing::{self, COMPONENT_FILE};
 use super::retire::Retirement;
 use super::statistics::VersionStatistics;
@@ -23,8 +24,9 @@ use crate::backend::onnx::OnnxRuntime;
 use crate::backend::{Device, ExecutionProvider};
 use crate::detection::Detector;
 use crate::error::LoadError;
+use crate::gpu;
 use crate::scheduler::{
-    Instances, PolicyLimits, Profiles, Scheduler, SchedulerOptions, ServingObserver, Signature,
+    Instances, ModelLabels, PolicyLimits, Profiles, Scheduler, SchedulerOptions, ServingObserver, Signature,
 };
 use crate::tensor::DataType;
 
@@ -75,6 +77,13 @@ pub(crate) fn load_version(
         profiles: started.profiles,
         observer: Arc::<VersionObserver>::clone(&observer),
     };
+    let provider = started.provider;
+    placement::tell(&mut config.parameters, provider, started.fallback_reason.as_deref());
+    observer.placed(
+        ModelLabels { model: &source.name, version: &version },
+        provider,
+        started.fallback_reason.is_some(),
+    );
     let instances = started.instances.narrow.len();
     let scheduler = Scheduler::start(options, started.instances)
         .map_err(|error| loading.model_error(format!("a thread for it cannot be started: {error}")))?;
@@ -194,38 +203,50 @@ impl Loading<'_> {
 
     /// Opens and warms the instances: on the GPU if it is asked for or can be had, else on the CPU.
     fn start(&self, parameters: &Parameters, signature: &Arc<Signature>) -> Result<Started, LoadError> {
-        let place = |device| {
-            let cores = available_parallelism().map_or(1, usize::from);
-            let placed = Placement::new(&self.source.written.config, parameters, device, cores);
-            placed.map_err(|detail| self.config_error(detail))
-        };
         let device = Placement::device(&self.source.written.config, self.repository.device)
             .map_err(|detail| self.config_error(detail))?;
-        let unusable = |detail: String| LoadError::Device { device: "cuda".to_owned(), detail };
+        let place = |provider| {
+            let cores = available_parallelism().map_or(1, usize::from);
+            let on = (provider, device.gpu());
+            let placed = Placement::new(&self.source.written.config, parameters, on, cores);
+            placed.map_err(|detail| self.config_error(detail))
+        };
+        let on_cpu = |reason| {
+            let placement = place(ExecutionProvider::Cpu)?;
+            self.start_on(&placement, signature, reason).map_err(|detail| self.model_error(detail))
+        };
+        let on_gpu = || {
+            let placement = place(ExecutionProvider::Cuda)?;
+            let started = self.may_use(&placement).and_then(|()| self.start_on(&placement, signature, None));
+            Ok::<_, LoadError>(started)
+        };
         match device {
-            Device::Cpu => {
-                let failed = |detail| self.model_error(detail);
-                self.start_on(&place(ExecutionProvider::Cpu)?, signature, None).map_err(failed)
-            }
-            Device::Cuda if !self.runtime.offers_cuda() => Err(unusable(
-                "the library of ONNX Runtime is built without CUDA: install one that is, or use --device cpu"
-                    .to_owned(),
-            )),
-            Device::Cuda => {
-                self.start_on(&place(ExecutionProvider::Cuda)?, signature, None).map_err(unusable)
-            }
-            Device::Auto => {
-                let reason = match self.runtime.offers_cuda() {
-                    false => "the library of ONNX Runtime is built without CUDA".to_owned(),
-                    true => match self.start_on(&place(ExecutionProvider::Cuda)?, signature, None) {
-                        Ok(started) => return Ok(started),
-                        Err(reason) => reason,
-                    },
-                };
-                self.start_on(&place(ExecutionProvider::Cpu)?, signature, Some(reason))
-                    .map_err(|detail| self.model_error(detail))
-            }
+            Device::Cpu => on_cpu(None),
+            Device::Cuda(_) => on_gpu()?.map_err(|detail| LoadError::Device {
+                device: device.to_string(),
+                detail: format!("{detail}; or use --device cpu"),
+            }),
+            Device::Auto => match on_gpu()? {
+                Ok(started) => Ok(started),
+                Err(reason) => on_cpu(Some(reason)),
+            },
         }
+    }
+
+    /// Whether the library and the driver have what a placement on GPUs needs. The error is what is missing: ONNX Runtime
+    /// would only say that it could not.
+    fn may_use(&self, placement: &Placement) -> Result<(), String> {
+        if !self.runtime.offers_cuda() {
+            return Err(
+                "the library of ONNX Runtime is built without CUDA: install one that has it".to_owned()
+            );
+        }
+        let numbers: BTreeSet<i32> = placement.device_ids.iter().copied().collect();
+        for number in numbers {
+            let gpu = gpu::usable(number)?;
+            tracing::debug!(number, name = gpu.name, driver = gpu.driver, "A GPU can be used");
+        }
+        Ok(())
     }
 
     /// Opens, warms and measures the instances of a placement. The error is what failed.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use service_kit::ErrorCode;
 
 use super::statistics::VersionStatistics;
+use crate::backend::ExecutionProvider;
 use crate::scheduler::{
     BatchReport, DeadWork, ModelLabels, RefusalReason, RequestReport, ServingObserver, Stage,
 };
@@ -50,6 +51,10 @@ impl ServingObserver for VersionObserver {
 
     fn pending_requests(&self, labels: ModelLabels<'_>, count: usize) {
         self.observer.pending_requests(labels, count);
+    }
+
+    fn placed(&self, labels: ModelLabels<'_>, provider: ExecutionProvider, fell_back: bool) {
+        self.observer.placed(labels, provider, fell_back);
     }
 
     fn request_refused(&self, labels: ModelLabels<'_>, reason: RefusalReason, stage: Stage) {

@@ -12,7 +12,7 @@ use super::version::Task;
 use crate::detection::BoxFormat;
 
 /// Every parameter there is.
-const KNOWN: [&str; 21] = [
+const KNOWN: [&str; 23] = [
     "task",
     "labels",
     "keep_classes",
@@ -34,6 +34,8 @@ const KNOWN: [&str; 21] = [
     "image_input",
     "detections_output",
     "preprocessing",
+    "execution_provider",
+    "device_fallback",
 ];
 /// What [`Parameters::complete`] tells clients in `image_input` and `detections_output`, which say nothing to the
 /// server, nor does `preprocessing`: a configuration that it wrote may be given back to it.
@@ -86,8 +88,8 @@ pub(crate) struct Parameters {
     pub(crate) scale: Option<[f32; 3]>,
     /// `intra_op_thread_count`, as Triton's ONNX Runtime backend has it. `None`: the cores, shared by the instances.
     pub(crate) intra_op_threads: Option<usize>,
-    /// `device_id`: number of the GPU. Default: 0.
-    pub(crate) device_id: i32,
+    /// `device_id`: number of the GPU. Default: the server's, 0 unless it says another.
+    pub(crate) device_id: Option<i32>,
     /// `slo_ms`: the latency objective in milliseconds, or `none`. Outer `None`: the server's.
     pub(crate) slo: Option<Option<Duration>>,
 }
@@ -212,10 +214,10 @@ impl Given<'_> {
         }
     }
 
-    fn device_id(&self) -> Result<i32, String> {
+    fn device_id(&self) -> Result<Option<i32>, String> {
         match self.text("device_id").map(|text| (text, text.parse::<u8>())) {
-            None => Ok(0),
-            Some((_, Ok(value))) => Ok(i32::from(value)),
+            None => Ok(None),
+            Some((_, Ok(value))) => Ok(Some(i32::from(value))),
             Some((text, _)) => {
                 Err(format!("parameter `device_id` is `{text}`, and must be the number of a GPU from 0 on"))
             }

@@ -1,7 +1,9 @@
 //! How many instances a model has, on what, and with how many threads: `instance_group`, or what is worth measuring.
 
+use std::collections::HashMap;
+
 use convoy_proto::inference::model_instance_group::Kind;
-use convoy_proto::inference::{ModelConfig, ModelInstanceGroup};
+use convoy_proto::inference::{ModelConfig, ModelInstanceGroup, ModelParameter};
 
 use super::parameters::Parameters;
 use super::shapes::{self, InstanceShape};
@@ -44,12 +46,12 @@ impl Placement {
                 Err("instance_group asks for KIND_GPU, but the server's device is cpu".to_owned())
             }
             (true, ..) => Ok(Device::Cpu),
-            (_, true, _) => Ok(Device::Cuda),
+            (_, true, device) => Ok(Device::Cuda(device.gpu())),
             (false, false, device) => Ok(device),
         }
     }
 
-    /// The instances on `provider`, on a machine with `cores`.
+    /// The instances on `provider`, on a machine with `cores`; on the GPU of this number where nothing says another.
     ///
     /// Without an `instance_group` there is one on a GPU, which runs one batch after the other anyway; on a CPU it is
     /// measured which way of sharing the cores is best. `intra_op_thread_count` alone means one instance of so many
@@ -57,9 +59,10 @@ impl Placement {
     pub(crate) fn new(
         config: &ModelConfig,
         parameters: &Parameters,
-        provider: ExecutionProvider,
+        (provider, gpu): (ExecutionProvider, u8),
         cores: usize,
     ) -> Result<Self, String> {
+        let gpu = parameters.device_id.unwrap_or(i32::from(gpu));
         let mut device_ids = Vec::new();
         for group in &config.instance_group {
             if group.passive || !group.secondary_devices.is_empty() {
@@ -69,7 +72,7 @@ impl Placement {
                 .map_err(|_| format!("instance_group has count {}, and must have 1 or more", group.count))?;
             let gpus = match (provider, group.gpus.is_empty()) {
                 (ExecutionProvider::Cpu, _) => vec![0],
-                (ExecutionProvider::Cuda, true) => vec![parameters.device_id],
+                (ExecutionProvider::Cuda, true) => vec![gpu],
                 (ExecutionProvider::Cuda, false) => group.gpus.clone(),
             };
             for gpu in gpus {
@@ -82,7 +85,7 @@ impl Placement {
         }
         let given = !device_ids.is_empty();
         if !given {
-            device_ids.push(if provider == ExecutionProvider::Cuda { parameters.device_id } else { 0 });
+            device_ids.push(if provider == ExecutionProvider::Cuda { gpu } else { 0 });
         }
         let instances = device_ids.len();
         let shapes = match (provider, parameters.intra_op_threads) {
@@ -97,6 +100,23 @@ impl Placement {
     }
 }
 
+/// Tells clients in the model's configuration what it really runs on, and why that is not the GPU that `auto` looked for.
+pub(crate) fn tell(
+    parameters: &mut HashMap<String, ModelParameter>,
+    provider: ExecutionProvider,
+    fallback_reason: Option<&str>,
+) {
+    let mut put = |name: &str, value: &str| {
+        parameters.insert(name.to_owned(), ModelParameter { string_value: value.to_owned() })
+    };
+    put("execution_provider", provider.as_str());
+    if let Some(reason) = fallback_reason {
+        put("device_fallback", reason);
+    } else {
+        parameters.remove("device_fallback");
+    }
+}
+
 fn kind(group: &ModelInstanceGroup) -> Result<Kind, String> {
     Kind::try_from(group.kind)
         .map_err(|_| format!("instance_group has a kind that does not exist, {}", group.kind))
@@ -108,7 +128,6 @@ mod tests {
 
     use super::*;
     use crate::repository::config;
-    use std::collections::HashMap;
     use std::path::Path;
 
     fn parse(text: &str) -> ModelConfig {
@@ -117,7 +136,7 @@ mod tests {
 
     fn place(text: &str, provider: ExecutionProvider) -> Result<Placement, String> {
         let parameters = Parameters::parse(&HashMap::new()).unwrap();
-        Placement::new(&parse(text), &parameters, provider, 8)
+        Placement::new(&parse(text), &parameters, (provider, 0), 8)
     }
 
     fn pairs(placement: &Placement) -> Vec<(usize, usize)> {
@@ -127,11 +146,11 @@ mod tests {
     #[test]
     fn without_a_word_a_processor_is_measured_and_a_gpu_runs_one_batch_after_the_other() {
         let parameters = Parameters::parse(&HashMap::new()).unwrap();
-        let place = |provider| Placement::new(&parse(""), &parameters, provider, 8).unwrap();
+        let place = |provider| Placement::new(&parse(""), &parameters, (provider, 0), 8).unwrap();
         assert_eq!(place(ExecutionProvider::Cpu).shapes, shapes::candidates(8));
         assert_eq!(pairs(&place(ExecutionProvider::Cuda)), [(1, 1)]);
         let two = Parameters { intra_op_threads: Some(2), ..parameters };
-        let placed = Placement::new(&parse(""), &two, ExecutionProvider::Cpu, 8).unwrap();
+        let placed = Placement::new(&parse(""), &two, (ExecutionProvider::Cpu, 0), 8).unwrap();
         assert_eq!(pairs(&placed), [(1, 2)]);
     }
 
@@ -149,8 +168,8 @@ mod tests {
     fn a_group_knows_its_device_better_than_the_server() {
         let device = |text: &str, device| Placement::device(&parse(text), device);
         assert_eq!(device("", Device::Auto), Ok(Device::Auto));
-        assert_eq!(device("instance_group [ { kind: KIND_CPU } ]", Device::Cuda), Ok(Device::Cpu));
-        assert_eq!(device("instance_group [ { kind: KIND_GPU } ]", Device::Auto), Ok(Device::Cuda));
+        assert_eq!(device("instance_group [ { kind: KIND_CPU } ]", Device::Cuda(1)), Ok(Device::Cpu));
+        assert_eq!(device("instance_group [ { kind: KIND_GPU } ]", Device::Auto), Ok(Device::Cuda(0)));
         assert!(
             device("instance_group [ { kind: KIND_GPU } ]", Device::Cpu).unwrap_err().contains("KIND_GPU")
         );

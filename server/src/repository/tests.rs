@@ -277,7 +277,7 @@ fn a_device_that_is_not_there_is_an_error_or_a_reason() {
     assert!(!runtime.offers_cuda(), "scripts/setup-onnxruntime.sh sets up the library for processors");
     let folder = repository(&[("m", "lookup", "")]);
     let config = |device| RepositoryConfig { device, ..RepositoryConfig::new(folder.path()) };
-    let error = load(&config(Device::Cuda)).err().unwrap();
+    let error = load(&config(Device::Cuda(0))).err().unwrap();
     assert!(error.is_device(), "{error}");
     assert!(error.to_string().contains("built without CUDA"), "{error}");
     let model = load(&config(Device::Auto)).unwrap().get("m", "").unwrap();

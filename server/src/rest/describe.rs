@@ -49,6 +49,8 @@ pub(super) async fn model_metadata(
         "platform": platform(&model),
         "inputs": tensors(&model, model.inputs()),
         "outputs": tensors(&model, model.outputs()),
+        "execution_provider": model.execution_provider().as_str(),
+        "device_fallback": model.fallback_reason(),
     })))
 }
 

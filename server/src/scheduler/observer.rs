@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::backend::ExecutionProvider;
+
 use service_kit::ErrorCode;
 
 use super::policy::{DropReason, Lane, Refusal};
@@ -176,6 +178,9 @@ pub trait ServingObserver: Send + Sync {
     fn work_wasted(&self, _labels: ModelLabels<'_>, _why: DeadWork, _rows: usize, _compute: Duration) {}
     /// The objective that was configured and the one that is kept; `None`: only callers' deadlines count.
     fn objective(&self, _: ModelLabels<'_>, _configured: Option<Duration>, _effective: Option<Duration>) {}
+
+    /// The version runs on this execution provider; `fell_back`: because it could not run where it was to.
+    fn placed(&self, _: ModelLabels<'_>, _provider: ExecutionProvider, _fell_back: bool) {}
 
     /// An observer of this version alone, which may know by heart what it needs for it. It is told the same, and
     /// dropped when the version is unloaded. `None`: this one will do.
