@@ -33,6 +33,7 @@ mod own_preprocessing;
 mod prediction;
 mod privacy;
 mod results_service;
+mod rolling_restart;
 mod run_script;
 mod single_services;
 mod stopping;

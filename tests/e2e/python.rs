@@ -2,8 +2,9 @@
 
 use crate::photo::repository;
 use serde_json::Value;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
@@ -24,6 +25,47 @@ pub(crate) fn run_with_tritonclient(script: &str, arguments: &[&str]) -> Option<
     let path = repository().join("tests/python").join(script);
     let output = python(&[&packages], |python| python.arg(&path).args(arguments));
     Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// A program that goes on until its input ends.
+pub(crate) struct Running {
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    /// Starts `tests/python/<script>`.
+    pub(crate) fn start(script: &str, arguments: &[&str]) -> Self {
+        let path = repository().join("tests/python").join(script);
+        let mut python = command(&[generated(), &packages()]);
+        python.arg(&path).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = python.spawn().expect("python3 is installed");
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// Waits until it has printed so many more lines.
+    pub(crate) fn wait_for_lines(&mut self, count: usize) {
+        for _ in 0..count {
+            self.lines.next().expect("it goes on").unwrap();
+        }
+    }
+
+    /// Ends its input and gives its last line, as JSON.
+    pub(crate) fn end(mut self) -> Value {
+        drop(self.child.stdin.take());
+        let last = self.lines.by_ref().map(Result::unwrap).last().expect("it says what it saw");
+        assert!(self.child.wait().unwrap().success());
+        serde_json::from_str(&last).unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Of one that has ended, this does nothing.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Says why a test does not run here.
@@ -52,12 +94,17 @@ fn generated() -> &'static Path {
 }
 
 fn python(modules: &[&Path], arguments: impl FnOnce(&mut Command) -> &mut Command) -> Output {
-    let mut python = Command::new("python3");
-    python.env("PYTHONPATH", std::env::join_paths(modules).unwrap()).env("PYTHONDONTWRITEBYTECODE", "1");
+    let mut python = command(modules);
     let output = arguments(&mut python).output().expect("python3 is installed");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{python:?}: {}\n{errors}", output.status);
     output
+}
+
+fn command(modules: &[&Path]) -> Command {
+    let mut python = Command::new("python3");
+    python.env("PYTHONPATH", std::env::join_paths(modules).unwrap()).env("PYTHONDONTWRITEBYTECODE", "1");
+    python
 }
 
 fn packages() -> PathBuf {

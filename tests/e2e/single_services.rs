@@ -9,7 +9,7 @@ use reqwest::Method;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
-fn start<const N: usize>(service: &str, flags: [(&str, OsString); N]) -> (Process, Addresses) {
+pub(crate) fn start<const N: usize>(service: &str, flags: [(&str, OsString); N]) -> (Process, Addresses) {
     let mut arguments: Vec<OsString> = Vec::new();
     for (flag, value) in flags {
         arguments.extend([flag.into(), value]);

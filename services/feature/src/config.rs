@@ -1,5 +1,6 @@
 //! The settings of feature-service, each a flag and an environment variable.
 
+use crate::inference::Replicas;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ pub struct Config {
     #[arg(long, env = "FEATURE_ADDR", default_value = "0.0.0.0:5001")]
     pub feature_addr: SocketAddr,
 
-    /// Where model-serving's gRPC interface is (http only)
-    #[arg(long, env = "MODEL_SERVING_URL", default_value = "http://localhost:50051", value_name = "URL")]
+    /// Where model-serving's gRPC interface is (http only): a URL, or several separated by commas. Calls are balanced over
+    /// all addresses that their hosts resolve to, which are looked up again and again
+    #[arg(long, env = "MODEL_SERVING_URL", default_value = "http://localhost:50051", value_name = "URLS")]
     pub model_serving_url: String,
 
     /// Where results-service's REST interface is (http only)
@@ -66,7 +68,7 @@ impl Config {
     /// # Errors
     /// One sentence that names the flag, what it was set to and what is wrong with that.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        peer_url("--model-serving-url", &self.model_serving_url)?;
+        Replicas::validate(&self.model_serving_url)?;
         peer_url("--results-url", &self.results_url)?;
         if self.request_timeout.is_zero() || self.request_timeout > MAX_REQUEST_TIMEOUT {
             return Err(ConfigError::OutOfRange {

@@ -2,11 +2,13 @@
 
 mod detections;
 mod model_input;
+mod replicas;
 
 pub(crate) use detections::Detection;
 pub(crate) use model_input::ModelInput;
+pub(crate) use replicas::Replicas;
 
-use crate::{ConfigError, Error, config};
+use crate::{ConfigError, Error};
 use bytes::{Bytes, BytesMut};
 use convoy_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use convoy_proto::inference::infer_parameter::ParameterChoice;
@@ -16,22 +18,23 @@ use http::HeaderValue;
 use sandbox::Resize;
 use service_kit::{ErrorCode, code_of_status};
 use std::collections::HashMap;
+use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tonic::metadata::MetadataValue;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status};
+use tonic::transport::Channel;
+use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
 /// The peer's name in answers and logs.
 pub(crate) const PEER: &str = "model-serving";
 /// The longest message either way: a tensor of 4096×4096 RGB has 48 MiB.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
-/// A peer that takes longer to accept a connection is down; the next request tries again.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The answer's metadata key with the version that a configuration is of.
 const VERSION_KEY: &str = "x-convoy-model-version";
+
+type Client = GrpcInferenceServiceClient<Channel>;
 
 /// What a call to a peer inherits from the request that it is made for.
 #[derive(Clone, Debug)]
@@ -71,37 +74,27 @@ pub(crate) struct Inference {
     pub(crate) inference_time_ms: Option<f64>,
 }
 
-/// The client. Cheap to clone; all clones share one connection, made when it is first needed and again when it broke.
+/// The client. Cheap to clone; all clones share the connections, made when they are first needed and again when they
+/// broke.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelServing {
-    channel: Channel,
+    replicas: Replicas,
     /// Inputs by the name that requests ask with. Only models that exist get in, so clients cannot make it grow.
     inputs: Arc<Mutex<HashMap<String, Arc<ModelInput>>>>,
 }
 
 impl ModelServing {
-    /// A client of the service at `url`; connects with the first call.
-    pub(crate) fn new(url: &str) -> Result<Self, ConfigError> {
-        const FLAG: &str = "--model-serving-url";
-        let refuse = |error: tonic::transport::Error| ConfigError::Url {
-            flag: FLAG,
-            value: url.to_owned(),
-            problem: format!("it cannot be called ({error})"),
-        };
-        let endpoint = Endpoint::from_shared(config::peer_url(FLAG, url)?.to_string()).map_err(refuse)?;
-        let channel = endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            // A peer that vanished without closing the connection is noticed, and another one is made.
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .connect_lazy();
-        Ok(Self { channel, inputs: Arc::default() })
+    /// A client of the services at `urls`, separated by commas; connects with the first call.
+    pub(crate) fn new(urls: &str) -> Result<Self, ConfigError> {
+        Ok(Self { replicas: Replicas::new(urls)?, inputs: Arc::default() })
     }
 
-    /// The connection, for other services at the same address.
-    pub(crate) fn channel(&self) -> Channel {
-        self.channel.clone()
+    /// The connections to every replica, for other services at the same addresses.
+    ///
+    /// # Errors
+    /// Why no address is known.
+    pub(crate) async fn channels(&self) -> Result<Vec<Channel>, String> {
+        self.replicas.channels().await
     }
 
     /// What is known of the input of `model`.
@@ -112,8 +105,8 @@ impl ModelServing {
     /// Asks for the input of `model` (empty: the default model) and remembers it.
     pub(crate) async fn ask_input(&self, model: &str, call: &Call) -> Result<Arc<ModelInput>, Error> {
         let request = ModelConfigRequest { name: model.to_owned(), version: String::new() };
-        let request = self.request(request, call);
-        let answer = bounded(call, self.client().model_config(request)).await;
+        let ask = |mut client: Client, request| async move { client.model_config(request).await };
+        let answer = self.call(request, call, ask).await;
         // Whatever went wrong, what was known is in doubt.
         let forget = |error| {
             self.lock().remove(model);
@@ -172,15 +165,49 @@ impl ModelServing {
             }],
             raw_input_contents: vec![content],
         };
-        let request = self.request(request, call);
-        let response = bounded(call, self.client().model_infer(request)).await?.into_inner();
-        inference(response)
+        let ask = |mut client: Client, request| async move { client.model_infer(request).await };
+        inference(self.call(request, call, ask).await?.into_inner())
     }
 
-    fn client(&self) -> GrpcInferenceServiceClient<Channel> {
-        GrpcInferenceServiceClient::new(self.channel.clone())
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    /// Sends `message` to a replica, and once more, to another one if there is, when that one is unavailable. Both calls
+    /// of the protocol that are made here change nothing, so that none is done twice.
+    async fn call<T: Clone, R, A>(
+        &self,
+        message: T,
+        call: &Call,
+        ask: impl Fn(Client, Request<T>) -> A,
+    ) -> Result<Response<R>, Error>
+    where
+        A: Future<Output = Result<Response<R>, Status>>,
+    {
+        let mut failed = None;
+        loop {
+            let replica = self.replicas.choose(failed.as_ref().map(|(address, _)| *address)).await;
+            let replica = replica.map_err(unresolved)?;
+            let client = GrpcInferenceServiceClient::new(replica.channel())
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES);
+            let answer = ask(client, self.request(message.clone(), call));
+            let status = match timeout_at(call.deadline, answer).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(status)) => status,
+                // A peer may not keep to the deadline that it was sent.
+                Err(_) => return Err(Error::DeadlineExceeded { waiting_for: PEER }),
+            };
+            let unreachable = is_of_transport(&status);
+            if unreachable {
+                replica.rest();
+            }
+            match failed {
+                None if unreachable || status.code() == Code::Unavailable => {
+                    tracing::debug!(address = %replica.address(), %status, "model-serving is asked once more");
+                    failed = Some((replica.address(), status));
+                }
+                // The first answer of two that are the same says more: the second is often a connection refused.
+                Some((_, first)) if unreachable => return Err(of_status(first)),
+                _ => return Err(of_status(status)),
+            }
+        }
     }
 
     /// `message` with the deadline (as `grpc-timeout`) and the trace of `call`.
@@ -200,15 +227,13 @@ impl ModelServing {
     }
 }
 
-/// Waits for a call, but not past the deadline: a peer may not keep to the one that it was sent.
-async fn bounded<T>(
-    call: &Call,
-    answer: impl Future<Output = Result<Response<T>, Status>>,
-) -> Result<Response<T>, Error> {
-    match timeout_at(call.deadline, answer).await {
-        Ok(answer) => answer.map_err(of_status),
-        Err(_) => Err(Error::DeadlineExceeded { waiting_for: PEER }),
-    }
+/// Whether a status was made here because the connection failed, and not by the peer.
+fn is_of_transport(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled) && status.source().is_some()
+}
+
+fn unresolved(detail: String) -> Error {
+    Error::ModelServing { code: ErrorCode::Unavailable, retry_after: None, message: detail }
 }
 
 fn of_status(status: Status) -> Error {

@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
+use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -63,13 +65,26 @@ impl Peers {
     }
 
     async fn model_serving(&self) -> Result<(), String> {
-        let mut client = HealthClient::new(self.models.channel());
-        let answer = client.check(HealthCheckRequest::default()).await;
-        match answer.map(|answer| answer.into_inner().status()) {
-            Ok(ServingStatus::Serving) => Ok(()),
-            Ok(other) => Err(format!("it says {}", other.as_str_name())),
-            Err(status) => Err(status.message().to_owned()),
+        let mut checks: JoinSet<_> = self.models.channels().await?.into_iter().map(serving).collect();
+        let mut problem = "it has no address".to_owned();
+        while let Some(answer) = checks.join_next().await {
+            match answer {
+                // One that serves is enough.
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => problem = error,
+                Err(panic) => problem = panic.to_string(),
+            }
         }
+        Err(problem)
+    }
+}
+
+async fn serving(channel: Channel) -> Result<(), String> {
+    let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await;
+    match answer.map(|answer| answer.into_inner().status()) {
+        Ok(ServingStatus::Serving) => Ok(()),
+        Ok(other) => Err(format!("it says {}", other.as_str_name())),
+        Err(status) => Err(status.message().to_owned()),
     }
 }
 
