@@ -4,6 +4,9 @@
 #   ONCE=1 make run    the same, and end after the table
 #   make test          formatting, lints, documentation and all tests
 #   make test-memory   500 callers who trickle 60 MiB each: resident memory stays under --max-inflight-bytes (gigabytes)
+#   make images        build the CPU and the CUDA image (needs Docker); prints their sizes
+#   make compose-test  the images with compose.yaml: healthy, a photo, each container killed in turn (after make images)
+#   make load          load tests with ghz and k6 against the release build; plots in target/load/index.html
 #   make setup         only the set-up: wasm target, ONNX Runtime, models (each step is skipped when done)
 #   make build         set up and build target/release/convoy
 #   make clean         remove what was built; what was fetched stays in .convoy/
@@ -13,7 +16,7 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
 # The steps of `test` and `build` need each other's results, whatever -j says; Cargo itself uses all cores.
 .NOTPARALLEL:
-.PHONY: help setup setup-tests build run test test-memory fmt lint doc unit clean
+.PHONY: help setup setup-tests build run test test-memory test-deploy images compose-test load fmt lint doc unit clean
 
 GUEST := preprocess-wasm/guest/Cargo.toml
 # The guest's pure code is also built natively, for its unit tests and for what fuzzing checks of it.
@@ -39,7 +42,7 @@ build: setup
 run: build
 	@scripts/run.sh
 
-test: setup-tests fmt lint doc unit
+test: setup-tests fmt lint test-deploy doc unit
 
 fmt:
 	cargo fmt --all --check
@@ -61,6 +64,21 @@ unit:
 
 test-memory: setup
 	cargo test -p model-serving --locked --test faces -- --ignored --nocapture five_hundred
+
+# Prometheus' own tool checks and tests the rules, where it is installed (Debian: package prometheus).
+test-deploy:
+	@if command -v promtool >/dev/null; then \
+	  promtool check config deploy/prometheus/prometheus.yml && promtool test rules deploy/prometheus/alerts_test.yml; \
+	else echo "deploy/prometheus: not checked, there is no promtool here."; fi
+
+load: build
+	@scripts/load.sh
+
+images:
+	@scripts/images.sh
+
+compose-test: setup-tests
+	@scripts/compose-test.sh
 
 clean:
 	cargo clean
