@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# Load-tests Convoy with ghz (gRPC) and k6 (REST), and writes target/load/index.html and target/load/summary.txt.
+#
+#   make load                                       starts `convoy up --slo 100ms` of the release build on free ports
+#   scripts/load.sh --target HOST                   a Convoy that runs there, on its usual ports
+#   SECONDS_EACH=20 SOAK=10m scripts/load.sh        longer runs, and a soak at half the capacity
+#
+# For each call: the capacity (closed loop, 16 callers), then half of it, a line up to it, steps up to twice of it, and
+# twice of it, each as an open loop: requests come when they come, whatever became of those before. ghz and k6 are those
+# on PATH, else built into .convoy/go/bin by Go. docs/load-testing.md shows a result and how to read it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+ghz_version=v0.121.0 k6_version=v1.4.0
+seconds=${SECONDS_EACH:-8}
+out=target/load
+photo=${PHOTO:-tests/photos/double_decker_bus.jpg}
+model=${MODEL:-vehicle-detector}
+target=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --target) target=${2:?--target wants a host}; shift 2 ;;
+    *) echo "load: $1 is unknown; scripts/load.sh [--target HOST]" >&2; exit 64 ;;
+  esac
+done
+
+tools=$PWD/.convoy/go/bin
+tool() { # NAME MODULE@VERSION
+  command -v "$1" 2>/dev/null && return
+  if [ ! -x "$tools/$1" ]; then
+    command -v go >/dev/null || { echo "load: $1 is not on PATH, and neither is Go, which would build it." >&2; exit 69; }
+    echo "load: building $2" >&2
+    GOBIN=$tools go install "$2" >&2 || exit 69
+  fi
+  echo "$tools/$1"
+}
+ghz=$(tool ghz "github.com/bojand/ghz/cmd/ghz@$ghz_version")
+k6=$(tool k6 "go.k6.io/k6@$k6_version")
+
+rm -rf "$out"
+mkdir -p "$out/runs"
+python3 tests/load/data.py "$photo" "$model" "$out/data"
+work=$(mktemp -d)
+pid=
+stop() {
+  [ -z "$pid" ] || { kill -TERM "$pid" && wait "$pid" || true; }
+  rm -rf "$work"
+}
+trap stop EXIT
+if [ -z "$target" ]; then
+  convoy=${CONVOY_BIN:-${CARGO_TARGET_DIR:-target}/release/convoy}
+  "$convoy" up --ready-file "$work/ready.json" --db-path "$work/predictions.db" --slo "${SLO:-100ms}" --log-level warn \
+    --grpc-addr 127.0.0.1:0 --http-addr 127.0.0.1:0 --metrics-addr 127.0.0.1:0 \
+    --feature-addr 127.0.0.1:0 --results-addr 127.0.0.1:0 --admin-addr 127.0.0.1:0 2>"$out/convoy.log" &
+  pid=$!
+  until [ -s "$work/ready.json" ]; do
+    kill -0 "$pid" 2>/dev/null || { echo "load: convoy ended:" >&2; tail -3 "$out/convoy.log" >&2; pid=; exit 1; }
+    sleep 0.1
+  done
+  address() { tr -d '\n' <"$work/ready.json" | sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p"; }
+  grpc=$(address grpc) feature=http://$(address feature) results=http://$(address results)
+else
+  grpc=$target:50051 feature=http://$target:5001 results=http://$target:5002
+fi
+
+# One run of ghz: NAME CONFIGURATION OPTIONS...
+run() {
+  local name=$1 configuration=$2
+  shift 2
+  echo "load: $name"
+  # ghz fails when a request did; a refusal is an answer, and the report says how many there were.
+  "$ghz" --config "tests/load/ghz/$configuration.json" --format json --output "$out/runs/$name.json" "$@" "$grpc" ||
+    [ -s "$out/runs/$name.json" ]
+}
+# Answers a second of a run.
+rate() { python3 tests/load/report.py rate "$out/runs/$1.json"; }
+times() { python3 -c "print(max(1, round($1 * $2)))"; }
+
+for call in model-infer predict-bytes predict-base64; do
+  run "$call-warm" "$call" --concurrency 16 --duration 2s --duration-stop wait
+  rm "$out/runs/$call-warm.json"
+  run "$call-1-capacity" "$call" --concurrency 16 --duration "${seconds}s" --duration-stop wait
+  capacity=$(rate "$call-1-capacity")
+  open() { # NAME FACTOR
+    local rps
+    rps=$(times "$capacity" "$2")
+    run "$call-$1" "$call" --async --concurrency 256 --rps "$rps" --total "$((rps * seconds))"
+  }
+  open 2-half 0.5
+  open 5-twice 2
+  [ "$call" != predict-base64 ] || continue
+  step=$(times "$capacity" 0.25)
+  run "$call-3-line" "$call" --async --concurrency 256 --load-schedule line --load-start "$step" \
+    --load-step "$(times "$capacity" "0.75 / $seconds")" --load-end "$(times "$capacity" 1)" --load-max-duration "${seconds}s" \
+    --total "$(times "$capacity" "0.625 * $seconds")"
+  # Eight steps: a quarter of the capacity to twice of it.
+  run "$call-4-steps" "$call" --async --concurrency 256 --load-schedule step --load-start "$step" --load-step "$step" \
+    --load-end "$((8 * step))" --load-step-duration "$((seconds / 2))s" --total "$((36 * step * (seconds / 2)))"
+  if [ -n "${SOAK:-}" ] && [ "$call" = model-infer ]; then
+    run "$call-6-soak" "$call" --async --concurrency 256 --rps "$(times "$capacity" 0.5)" --duration "$SOAK" --duration-stop wait
+  fi
+done
+
+failed=0
+for script in preprocess predict results; do
+  echo "load: k6 $script"
+  "$k6" run --quiet --no-usage-report --summary-export "$out/runs/k6-$script.json" -e FEATURE="$feature" -e RESULTS="$results" \
+    -e PHOTO="$PWD/$photo" -e DURATION="${seconds}s" "tests/load/k6/$script.js" >"$out/k6-$script.log" 2>&1 || {
+    failed=1
+    echo "load: k6 $script failed, see $out/k6-$script.log" >&2
+  }
+done
+
+python3 tests/load/report.py write "$out" >"$out/summary.txt"
+cat "$out/summary.txt"
+echo "load: the plots are in $out/index.html"
+exit "$failed"
