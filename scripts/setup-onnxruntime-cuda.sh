@@ -43,7 +43,7 @@ done
 find "$work/wheel" \( -name 'libonnxruntime*.so*' -o -path '*/nvidia/*/lib/*.so.*' \) \
   ! -name 'libnvblas*' ! -name 'libcufftw*' ! -name 'libonnxruntime_providers_tensorrt.so' ! -name '*.alt.so*' \
   -exec mv -f {} "$dest/" \;
-find "$work/wheel" -path '*.dist-info/*' \( -iname 'license*' -o -iname 'notice*' \) | while read -r file; do
+find "$work/wheel" -type f -path '*.dist-info/*' \( -iname 'license*' -o -iname 'notice*' \) | while read -r file; do
   package=${file%%.dist-info/*}
   cp "$file" "$dest/licenses/$(basename "$package")-$(basename "$file")"
 done
