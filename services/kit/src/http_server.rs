@@ -25,6 +25,7 @@ const DISCARD_BYTES: usize = 512 << 20;
 
 /// The body of `GET /health`: the process answers.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Health {
     /// Always `healthy`: whether the service can do its work is what `/ready` says.
     pub status: &'static str,
@@ -43,6 +44,7 @@ impl Health {
 
 /// The body of `GET /ready`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Ready {
     /// Whether the service can do its work now; the status is 200 then, else 503.
     pub ready: bool,

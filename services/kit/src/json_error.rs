@@ -21,6 +21,7 @@ pub struct JsonError {
 
 /// The JSON form of [`JsonError`], for clients and tests that read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErrorBody {
     /// A sentence for a person: what is wrong and what to do.
     pub error: String,

@@ -11,11 +11,14 @@
 //! | [`shutdown`] | [`Shutdown`]: draining, then stopping |
 //! | [`listening`] | [`Listening`]: a listener that closes without losing a connection |
 //! | [`http_server`] | serving an axum router until [`Shutdown`] says stop |
+//! | [`api_docs`] | `/openapi.json` and the page at `/docs` |
 //! | [`telemetry`] | logs as text or JSON |
 //! | [`timestamp`] | RFC 3339 instants in UTC |
 //!
-//! The gRPC half of the error table is behind the feature `grpc`, so that results-service has no tonic.
+//! The gRPC half of the error table is behind the feature `grpc`, so that results-service has no tonic; the schemas of
+//! the shared answers are behind `openapi`.
 
+pub mod api_docs;
 pub mod base64_text;
 pub mod error;
 pub mod http_server;
@@ -30,6 +33,8 @@ pub mod timestamp;
 
 #[cfg(feature = "grpc")]
 mod grpc_status;
+#[cfg(feature = "openapi")]
+pub mod openapi;
 
 pub use error::ErrorCode;
 #[cfg(feature = "grpc")]

@@ -22,6 +22,9 @@ pub enum Error {
     /// The database could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The metrics could not be registered.
+    #[error("The metrics cannot be set up: {0}.")]
+    Metrics(#[from] prometheus::Error),
     /// Accepting connections failed for good.
     #[error("Cannot accept connections: {0}.")]
     Serve(#[from] std::io::Error),
@@ -49,6 +52,15 @@ pub enum RequestError {
         /// What it should be.
         expected: &'static str,
     },
+    /// The query of the URL cannot be taken apart.
+    #[error("The query of the URL is not valid: {0}.")]
+    BadQuery(String),
+    /// The query has a parameter that is not known.
+    #[error("There is no query parameter `{0}` here.")]
+    UnknownParameter(String),
+    /// The query has a parameter more than once.
+    #[error("The query has {0} twice: send it once.")]
+    RepeatedParameter(String),
     /// The body has no bytes.
     #[error("The request body is empty: send a JSON object.")]
     EmptyBody,
@@ -93,6 +105,21 @@ pub enum RequestError {
     /// The database is still being opened.
     #[error("The service is starting: send the request again later.")]
     Starting,
+    /// No folder for backups is set.
+    #[error("Backups are not made on request here: start the service with --backup-dir (BACKUP_DIR).")]
+    NoBackupFolder,
+    /// One backup at a time.
+    #[error("A backup is being made already: send the request again later.")]
+    BackupRunning,
+    /// Backups are never overwritten.
+    #[error("A file of this name exists already: choose another name for the backup.")]
+    BackupExists,
+    /// The disk or the database fails; the text is for the operator.
+    #[error("{0}")]
+    BackupFailed(String),
+    /// A fault of ours, which has been logged.
+    #[error("The service could not do this; its log says why.")]
+    Internal,
     /// The store failed; it has logged why.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -105,16 +132,20 @@ impl RequestError {
             Self::MissingField(_)
             | Self::BadIdentifier { .. }
             | Self::WrongField { .. }
+            | Self::BadQuery(_)
+            | Self::UnknownParameter(_)
+            | Self::RepeatedParameter(_)
             | Self::EmptyBody
             | Self::NotAnObject
             | Self::NotJson(_)
             | Self::BodyCutOff
             | Self::NotDeclaredJson => ErrorCode::InvalidInput,
             Self::BodyTooLarge { .. } | Self::TooManyElements { .. } => ErrorCode::TooLarge,
-            Self::Crowded => ErrorCode::Overloaded,
+            Self::Crowded | Self::BackupRunning => ErrorCode::Overloaded,
             Self::NotFound => ErrorCode::NotFound,
-            Self::Exists | Self::Erased => ErrorCode::AlreadyExists,
-            Self::Starting => ErrorCode::Unavailable,
+            Self::Exists | Self::Erased | Self::BackupExists => ErrorCode::AlreadyExists,
+            Self::Starting | Self::NoBackupFolder | Self::BackupFailed(_) => ErrorCode::Unavailable,
+            Self::Internal => ErrorCode::Internal,
             Self::Store(error) => error.code(),
         }
     }

@@ -5,19 +5,23 @@
 //! | [`config`] | the settings, checked before a port is bound |
 //! | [`routes`] | the two REST faces: the service's own and the operator's |
 //! | [`store`] | the predictions in one SQLite file; the only module that knows SQLite |
+//! | [`metrics`] | `GET /metrics` |
+//! | `openapi` | what `/openapi.json` says of them |
 //! | [`error`] | what can go wrong, and what the client is told |
 //!
 //! A `201` is sent after the prediction is on the disk: it survives a crash of the process and a loss of power.
 
 pub mod config;
 pub mod error;
+pub mod metrics;
+mod openapi;
 pub mod routes;
 pub mod store;
 
 pub use config::{Config, ConfigError};
 pub use error::Error;
 
-use routes::StoreSlot;
+use routes::{Faces, StoreSlot};
 use service_kit::{Hold, Readiness, Shutdown, http_server};
 use std::net::SocketAddr;
 use store::PredictionStore;
@@ -84,12 +88,11 @@ pub async fn run(
         );
     }
     let slot = StoreSlot::default();
-    let public = routes::public(slot.clone(), readiness.clone());
-    let admin = routes::admin(slot.clone(), readiness.clone());
+    let faces = Faces::new(slot.clone(), readiness.clone(), config.backup_dir.clone())?;
     let served = tokio::try_join!(
         open(&config, &slot, &readiness),
-        serve(listeners.public, public, &shutdown),
-        serve(listeners.admin, admin, &shutdown),
+        serve(listeners.public, faces.public(), &shutdown),
+        serve(listeners.admin, faces.admin(), &shutdown),
         unready_when_draining(&readiness, &shutdown),
     );
     if let Some(store) = slot.get() {

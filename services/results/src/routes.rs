@@ -4,10 +4,16 @@
 //! |---|---|
 //! | `POST /predictions` | stores a prediction, 201 once it is on the disk; or an array of them |
 //! | `GET /predictions/{request_id}` | the prediction |
-//! | `GET /predictions/user/{user_id}` | all of a user's, newest first, streamed |
+//! | `GET /predictions/user/{user_id}` | a user's, newest first, filtered, streamed |
+//! | `GET /predictions/user/{user_id}/export` | all of a user's, as a file |
 //! | `DELETE /predictions/user/{user_id}` | erases them |
-//! | `GET /health`, `GET /ready` | on both faces |
+//! | `GET /predictions` | the operator's: all users' |
 //! | `GET /stats` | the operator's: counts and sizes |
+//! | `GET /erasures` | the operator's: receipts |
+//! | `POST /backup` | the operator's: a copy in the folder for backups |
+//! | `GET /metrics` | on the service's own face |
+//! | `GET /health`, `GET /ready` | on both faces |
+//! | `GET /openapi.json`, `GET /docs` | on both faces: what each of them can do |
 //!
 //! Ids in paths are percent-encoded where they hold `/`, `?`, `#` or `%`; a request may well be named `user`.
 
@@ -16,22 +22,33 @@ mod create;
 mod erase;
 mod listing;
 mod new_prediction;
+mod operator;
+mod query;
+mod reads;
 
 #[cfg(test)]
 mod tests;
 
 use crate::SERVICE;
 use crate::error::{RequestError, check_identifier};
-use crate::store::{PredictionStore, Stats};
+use crate::metrics::{self, RequestMetrics};
+use crate::openapi;
+use crate::store::PredictionStore;
+use axum::Router;
+use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::middleware;
+use axum::routing::get;
 use body::BodyReader;
+pub(crate) use create::MAX_ELEMENTS;
 use service_kit::http_server::{health_route, ready_route};
-use service_kit::{JsonError, Readiness};
+use service_kit::openapi::document;
+use service_kit::{JsonError, Readiness, api_docs};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// Where the store is once it is open; requests before that are told to come again. Clones are the same slot.
 #[derive(Clone, Default)]
@@ -54,55 +71,80 @@ impl StoreSlot {
     }
 }
 
+/// What the handlers of the service's own face share.
 #[derive(Clone)]
 struct Service {
     store: StoreSlot,
     bodies: BodyReader,
 }
 
-/// The service's own face, without the fallbacks that [`service_kit::http_server::serve`] adds.
-pub fn public(store: StoreSlot, readiness: Readiness) -> Router {
-    Router::new()
-        .route("/predictions", post(create::create))
-        .route("/predictions/{request_id}", get(show))
-        .route("/predictions/user/{user_id}", get(list).delete(erase::erase))
-        .with_state(Service { store, bodies: BodyReader::new() })
-        .merge(health_route(SERVICE))
-        .merge(ready_route(SERVICE, readiness))
+/// What those of the operator's face share.
+#[derive(Clone)]
+struct Operator {
+    store: StoreSlot,
+    bodies: BodyReader,
+    backup_dir: Option<PathBuf>,
 }
 
-/// The operator's face, without the fallbacks that [`service_kit::http_server::serve`] adds.
-pub fn admin(store: StoreSlot, readiness: Readiness) -> Router {
-    Router::new()
-        .route("/stats", get(stats))
-        .with_state(store)
-        .merge(health_route(SERVICE))
-        .merge(ready_route(SERVICE, readiness))
+/// The two faces of one service.
+#[derive(Clone)]
+pub struct Faces {
+    store: StoreSlot,
+    readiness: Readiness,
+    metrics: RequestMetrics,
+    bodies: BodyReader,
+    backup_dir: Option<PathBuf>,
 }
 
-async fn show(
-    State(service): State<Service>,
-    path: Result<Path<String>, PathRejection>,
-) -> Result<Response, JsonError> {
-    let request_id = path_identifier("request_id", path)?;
-    let named = |error: RequestError| JsonError::from(error).with_request_id(request_id.clone());
-    let store = service.store.opened().map_err(named)?;
-    match store.get(request_id.clone()).await.map_err(|error| named(error.into()))? {
-        Some(prediction) => Ok(Json(prediction).into_response()),
-        None => Err(named(RequestError::NotFound)),
+impl Faces {
+    /// Both wait for `store` to be filled. Backups that an operator asks for are made in `backup_dir`.
+    ///
+    /// # Errors
+    /// As [`RequestMetrics::new`].
+    pub fn new(
+        store: StoreSlot,
+        readiness: Readiness,
+        backup_dir: Option<PathBuf>,
+    ) -> Result<Self, prometheus::Error> {
+        let (metrics, bodies) = (RequestMetrics::new()?, BodyReader::new());
+        Ok(Self { store, readiness, metrics, bodies, backup_dir })
     }
-}
 
-async fn list(
-    State(service): State<Service>,
-    path: Result<Path<String>, PathRejection>,
-) -> Result<Response, JsonError> {
-    let user_id = path_identifier("user_id", path)?;
-    Ok(listing::answer(service.store.opened()?.clone(), user_id).await?)
-}
+    /// The service's own face, without the fallbacks that [`service_kit::http_server::serve`] adds.
+    pub fn public(&self) -> Router {
+        let (router, described) = OpenApiRouter::with_openapi(openapi::Public::openapi())
+            .routes(routes!(create::create))
+            .routes(routes!(reads::show))
+            .routes(routes!(reads::list, erase::erase))
+            .routes(routes!(reads::export))
+            .split_for_parts();
+        let router = router.with_state(Service { store: self.store.clone(), bodies: self.bodies.clone() });
+        let shown = (self.store.clone(), self.metrics.clone());
+        self.complete(router, document(described))
+            // Who scrapes is not measured.
+            .route("/metrics", get(metrics::render).with_state(shown))
+    }
 
-async fn stats(State(store): State<StoreSlot>) -> Result<Json<Stats>, JsonError> {
-    Ok(Json(store.opened()?.stats().await.map_err(RequestError::from)?))
+    /// The operator's face, without the fallbacks that [`service_kit::http_server::serve`] adds.
+    pub fn admin(&self) -> Router {
+        let (router, described) = OpenApiRouter::with_openapi(openapi::Operator::openapi())
+            .routes(routes!(reads::list_all))
+            .routes(routes!(reads::stats))
+            .routes(routes!(operator::erasures))
+            .routes(routes!(operator::backup))
+            .split_for_parts();
+        let Self { store, bodies, backup_dir, .. } = self.clone();
+        self.complete(router.with_state(Operator { store, bodies, backup_dir }), document(described))
+    }
+
+    /// What both have.
+    fn complete(&self, router: Router, document: String) -> Router {
+        router
+            .merge(health_route(SERVICE))
+            .merge(ready_route(SERVICE, self.readiness.clone()))
+            .merge(api_docs::routes(document))
+            .route_layer(middleware::from_fn_with_state(self.metrics.clone(), metrics::measure))
+    }
 }
 
 fn path_identifier(

@@ -10,7 +10,10 @@
 //! | `receipts`, `key` | receipts of erasures in a file outside of the database; the key that they name users under |
 //! | `backup`, `restore` | a copy while writes go on; a copy put back, with every erasure since |
 //! | `reader` | the few threads that read |
-//! | `record` | rows, and the queries that read them |
+//! | `record` | one row, and the queries for it |
+//! | `reads` | many rows: filters, pages, cursors |
+//! | `stats` | counting |
+//! | `classes` | the classes that a prediction names |
 //! | `queue` | the bounded way from async code to the threads |
 //! | `health` | readiness from the writer's last outcome |
 //! | `metrics` | what monitoring sees |
@@ -18,6 +21,7 @@
 //! | `error` | SQLite's failures by what they mean |
 
 mod backup;
+mod classes;
 mod clock;
 mod erase;
 mod error;
@@ -28,11 +32,13 @@ mod metrics;
 mod options;
 mod queue;
 mod reader;
+mod reads;
 mod receipts;
 mod record;
 mod restore;
 mod schema;
 mod scrub;
+mod stats;
 mod upkeep;
 mod writer;
 
@@ -44,9 +50,11 @@ pub(crate) use tests::pause;
 pub use backup::{Backup, BackupError, backup_database};
 pub use error::{OpenError, StoreError};
 pub use options::StoreOptions;
+pub use reads::{Cursor, CursorError, Filter, Page};
 pub use receipts::{ErasureState, Receipt};
-pub use record::{Cursor, NewPrediction, Page, Prediction, Put};
+pub use record::{NewPrediction, Prediction, Put};
 pub use restore::{RestoreError, RestoreOptions, Restored, restore};
+pub use stats::Stats;
 
 use clock::Clock;
 use health::Health;
@@ -55,8 +63,6 @@ use metrics::StoreMetrics;
 use queue::{Jobs, Queue};
 use reader::ReadJob;
 use receipts::{ErasureLog, Ledger};
-use record::PageSize;
-use serde::Serialize;
 use service_kit::Readiness;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -76,21 +82,6 @@ pub enum Erasure {
         /// The receipt's id; none if the writer had no time for it yet.
         receipt_id: Option<String>,
     },
-}
-
-/// Numbers about the store, for an operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Stats {
-    /// Stored predictions.
-    pub predictions: u64,
-    /// Users who have at least one.
-    pub users: u64,
-    /// Size of the database file, in bytes.
-    pub database_bytes: u64,
-    /// Size of the write-ahead log beside it, in bytes.
-    pub wal_bytes: u64,
-    /// Transactions since the start; many predictions may share one.
-    pub commits: u64,
 }
 
 /// A handle to the store; cheap to clone, all clones are the same store.
@@ -235,18 +226,6 @@ impl PredictionStore {
         reader::read(&self.shared.reads, move |connection| record::find(connection, &request_id)).await
     }
 
-    /// A piece of the predictions of `user_id`, newest first: the first one, or the one that starts at `from`. No
-    /// snapshot is held between pieces.
-    ///
-    /// # Errors
-    /// As [`PredictionStore::get`].
-    pub async fn page(&self, user_id: String, from: Option<Cursor>) -> Result<Page, StoreError> {
-        const SIZE: PageSize = PageSize { rows: 512, bytes: 1 << 20 };
-        let from = from.unwrap_or(Cursor::NEWEST);
-        reader::read(&self.shared.reads, move |connection| record::page(connection, &user_id, from, SIZE))
-            .await
-    }
-
     /// Erases all predictions of `user_id`: when this returns [`Erasure::Done`], no byte of them is in the database, the
     /// write-ahead log or the file beside them, and a receipt is on the disk. What was received before this call is
     /// erased or never stored, whatever is on its way.
@@ -293,28 +272,6 @@ impl PredictionStore {
         metrics.database_bytes.set(size(&shared.path));
         metrics.wal_bytes.set(size(&files::beside(&shared.path, "-wal")));
         metrics.registry.gather()
-    }
-
-    /// Counts what is stored; it reads the whole index, so some tenths of a second for millions of rows.
-    ///
-    /// # Errors
-    /// As [`PredictionStore::get`].
-    pub async fn stats(&self) -> Result<Stats, StoreError> {
-        let shared = Arc::clone(&self.shared);
-        reader::read(&self.shared.reads, move |connection| {
-            let sql = "SELECT COUNT(*), COUNT(DISTINCT user_id) FROM predictions";
-            let (predictions, users) = connection
-                .prepare_cached(sql)?
-                .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
-            Ok(Stats {
-                predictions: predictions.unsigned_abs(),
-                users: users.unsigned_abs(),
-                database_bytes: files::size(&shared.path),
-                wal_bytes: files::size(&files::beside(&shared.path, "-wal")),
-                commits: shared.metrics.commit_size.get_sample_count(),
-            })
-        })
-        .await
     }
 
     /// Refuses what comes from now on, finishes what was accepted, and closes the database.

@@ -3,6 +3,7 @@
 use super::Service;
 use super::new_prediction::{Fields, elements};
 use crate::error::RequestError;
+use crate::openapi::{OneOrMany, element_body};
 use crate::store::{NewPrediction, Prediction, PredictionStore, Put, StoreError};
 use axum::Json;
 use axum::extract::{Request, State};
@@ -11,20 +12,27 @@ use http::StatusCode;
 use serde::Serialize;
 use service_kit::JsonError;
 use service_kit::json_error::ErrorBody;
+use service_kit::openapi::{
+    BadRequest, Conflict, Internal, Overloaded, TooLarge, Unavailable, UnsupportedMediaType,
+};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 /// Most predictions in one array.
-pub(super) const MAX_ELEMENTS: usize = 1_000;
+pub(crate) const MAX_ELEMENTS: usize = 1_000;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Created {
+    /// Always `success`.
     status: &'static str,
     request_id: String,
     /// The record's, so that a caller that shows it need not read the record back.
+    #[schema(format = DateTime)]
     timestamp: String,
 }
 
 /// The answer to an array: what became of each element, in their order.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Many {
     /// How many are stored now that were not before.
     created: usize,
@@ -32,7 +40,7 @@ struct Many {
 }
 
 /// What an element would have got as a request of its own.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ElementResult {
     /// The HTTP status.
     status: u16,
@@ -48,6 +56,23 @@ enum ElementBody {
     Refused(ErrorBody),
 }
 
+impl PartialSchema for ElementBody {
+    fn schema() -> RefOr<Schema> {
+        element_body()
+    }
+}
+
+impl ToSchema for ElementBody {}
+
+/// Store a prediction, or up to 1,000
+///
+/// Answered once everything is on the disk. The same `request_id`, `user_id` and `content_sha256` again: the stored record.
+/// An array is stored in one transaction, and its answer is 200 with the status that each element would have got alone.
+#[utoipa::path(post, path = "/predictions", tag = "predictions", request_body = OneOrMany,
+    responses((status = 201, description = "It is stored.", body = Created),
+        (status = 200, description = "The same request was stored before: its record. Of an array: what became of each element.",
+            body = RepeatedOrMany),
+        BadRequest, Conflict, TooLarge, UnsupportedMediaType, Overloaded, Unavailable, Internal))]
 pub(super) async fn create(State(service): State<Service>, request: Request) -> Result<Response, JsonError> {
     // From here on an erasure of the user wins, however long the body takes.
     let arrived = service.store.get().map(PredictionStore::now);
@@ -173,4 +198,13 @@ impl Audit {
         let request_id = &self.request_id;
         tracing::info!(request_id, "a repeated request was answered with its stored prediction");
     }
+}
+
+/// The body of a 200.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it is the documentation of two answers with one status")]
+enum RepeatedOrMany {
+    Repeated(Prediction),
+    Many(Many),
 }

@@ -10,15 +10,19 @@ use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, header};
 use serde::Serialize;
 use service_kit::JsonError;
+use service_kit::openapi::{BadRequest, Internal, Overloaded};
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Erased {
+    /// Always `success`.
     status: &'static str,
     user_id: String,
     deleted_count: u64,
     /// Names the erasure in the operator's list of them.
     receipt_id: String,
     /// When no byte was left.
+    #[schema(format = DateTime)]
     erased_at: Option<String>,
 }
 
@@ -32,6 +36,17 @@ struct Pending {
     receipt_id: Option<String>,
 }
 
+/// Erase a user
+///
+/// The answer comes when no byte of the user's data is left in the database, its write-ahead log and its shared memory.
+/// What was received before it and is still on its way is refused with 409 `erased`. Backups and replicas are the
+/// operator's: see `docs/operations.md`.
+#[utoipa::path(delete, path = "/predictions/user/{user_id}", tag = "users",
+    params(("user_id" = String, Path, min_length = 1, max_length = 256)),
+    responses((status = 200, description = "No byte is left.", body = Erased),
+        (status = 503, description = "With `\"status\": \"pending\"`: it goes on; the same request again gets the same receipt. Else nothing was begun.",
+            body = PendingOrFailed, headers(("Retry-After" = u64, description = "Seconds after which to try again."))),
+        BadRequest, Overloaded, Internal))]
 pub(super) async fn erase(
     State(service): State<Service>,
     path: Result<Path<String>, PathRejection>,
@@ -60,4 +75,19 @@ pub(super) async fn erase(
             Ok((StatusCode::SERVICE_UNAVAILABLE, retry_after, Json(pending)).into_response())
         }
     }
+}
+
+/// The body of a 503.
+#[derive(ToSchema)]
+#[schema(as = NotErased)]
+#[expect(dead_code, reason = "it is the documentation of two answers with one status")]
+struct PendingOrFailed {
+    error: String,
+    code: String,
+    request_id: Option<String>,
+    /// `pending` when the erasure was begun.
+    #[schema(nullable = false)]
+    status: Option<String>,
+    /// Of an erasure that was begun.
+    receipt_id: Option<String>,
 }

@@ -4,6 +4,7 @@ mod arrays;
 mod byte_for_byte;
 mod erasures;
 mod listing;
+mod operator;
 mod refusals;
 
 use super::*;
@@ -23,6 +24,11 @@ struct Service {
     admin: Router,
     store: PredictionStore,
     _folder: TempDir,
+}
+
+/// The service's own face over `store`.
+fn public(store: StoreSlot, readiness: Readiness) -> Router {
+    Faces::new(store, readiness, None).unwrap().public()
 }
 
 struct Answer {
@@ -45,8 +51,8 @@ impl Service {
         let store = PredictionStore::open(&options, &readiness).unwrap();
         let slot = StoreSlot::default();
         slot.set(store.clone());
-        let public = with_fallbacks(public(slot.clone(), readiness.clone()));
-        let admin = with_fallbacks(admin(slot, readiness));
+        let faces = Faces::new(slot, readiness, Some(folder.path().to_owned())).unwrap();
+        let (public, admin) = (with_fallbacks(faces.public()), with_fallbacks(faces.admin()));
         Self { public, admin, store, _folder: folder }
     }
 

@@ -43,43 +43,47 @@ impl StoreMetrics {
         // 125 µs to 4 s.
         let seconds = || prometheus::exponential_buckets(0.000_125, 2.0, 16);
         let predictions = IntCounterVec::new(
-            Opts::new("results_predictions_total", "Predictions that were sent to be stored, by outcome."),
+            Opts::new(
+                "convoy_results_predictions_total",
+                "Predictions that were sent to be stored, by outcome.",
+            ),
             &["outcome"],
         )?;
         registry.register(Box::new(predictions.clone()))?;
-        let backup_seconds = Gauge::new("results_last_backup_seconds", "How long the last backup took.")?;
+        let backup_seconds =
+            Gauge::new("convoy_results_last_backup_seconds", "How long the last backup took.")?;
         registry.register(Box::new(backup_seconds.clone()))?;
         Ok(Self {
             predictions,
             commit_size: histogram(
-                "results_commit_predictions",
+                "convoy_results_commit_predictions",
                 "Predictions that shared one transaction and its sync.",
                 prometheus::exponential_buckets(1.0, 2.0, 12)?,
             )?,
             commit_seconds: histogram(
-                "results_commit_seconds",
+                "convoy_results_commit_seconds",
                 "Time of one transaction with its sync.",
                 seconds()?,
             )?,
-            queued_writes: gauge("results_queued_writes", "Writes that wait for the writer.")?,
-            queued_reads: gauge("results_queued_reads", "Reads that wait for a reader.")?,
-            wal_bytes: gauge("results_wal_bytes", "Size of the write-ahead log.")?,
-            database_bytes: gauge("results_database_bytes", "Size of the database file.")?,
-            erasures: counter("results_erasures_total", "Erasures that are done.")?,
+            queued_writes: gauge("convoy_results_queued_writes", "Writes that wait for the writer.")?,
+            queued_reads: gauge("convoy_results_queued_reads", "Reads that wait for a reader.")?,
+            wal_bytes: gauge("convoy_results_wal_bytes", "Size of the write-ahead log.")?,
+            database_bytes: gauge("convoy_results_database_bytes", "Size of the database file.")?,
+            erasures: counter("convoy_results_erasures_total", "Erasures that are done.")?,
             erasures_pending: gauge(
-                "results_erasures_pending",
+                "convoy_results_erasures_pending",
                 "Erasures that were begun and are not done.",
             )?,
             retired: counter(
-                "results_retired_predictions_total",
+                "convoy_results_retired_predictions_total",
                 "Predictions that were deleted because they were past the retention period.",
             )?,
             scrub_step_seconds: histogram(
-                "results_scrub_step_seconds",
+                "convoy_results_scrub_step_seconds",
                 "Time that one step of a scrub kept writers waiting.",
                 seconds()?,
             )?,
-            backups: counter("results_backups_total", "Backups that were made.")?,
+            backups: counter("convoy_results_backups_total", "Backups that were made.")?,
             backup_seconds,
             registry,
         })

@@ -17,13 +17,14 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// The file format's version.
 const VERSION: u32 = 1;
 
 /// What an operator and the person get to see of an erasure.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Receipt {
     /// A UUID.
     pub receipt_id: String,
@@ -40,7 +41,7 @@ pub struct Receipt {
 }
 
 /// How far an erasure is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErasureState {
     /// Copies may still be in the files.

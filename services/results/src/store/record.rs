@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use service_kit::timestamp::to_rfc3339;
 use std::error::Error;
+use utoipa::ToSchema;
 
 /// A prediction to be stored; its fields were checked by whoever built it.
 #[derive(Clone, Debug)]
@@ -31,7 +32,7 @@ pub struct NewPrediction {
 }
 
 /// A stored prediction; its JSON is what `GET /predictions/{request_id}` answers.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Prediction {
     /// Unique among all predictions.
     pub request_id: String,
@@ -44,10 +45,12 @@ pub struct Prediction {
     /// How long the inference took, in milliseconds.
     pub inference_time_ms: f64,
     /// The JSON as it was sent.
+    #[schema(value_type = Value, required)]
     pub predictions: Box<RawValue>,
     /// The client's SHA-256 over the request's content, in lower-case hex.
     pub content_sha256: Option<String>,
     /// When it was stored: RFC 3339, UTC, microseconds.
+    #[schema(format = DateTime)]
     pub timestamp: String,
 }
 
@@ -67,36 +70,7 @@ pub enum Put {
     Erased,
 }
 
-/// Where a listing goes on: after the prediction with this place in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor {
-    created_at: i64,
-    id: i64,
-}
-
-impl Cursor {
-    /// Before every prediction of a listing that runs from the newest to the oldest.
-    pub(super) const NEWEST: Self = Self { created_at: i64::MAX, id: i64::MAX };
-}
-
-/// A piece of a listing.
-#[derive(Clone, Debug)]
-pub struct Page {
-    /// Newest first.
-    pub predictions: Vec<Prediction>,
-    /// Where the next piece starts; none after the last.
-    pub next: Option<Cursor>,
-}
-
-/// Bounds of a [`Page`]: it ends after the row that reaches one of them.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PageSize {
-    pub(super) rows: usize,
-    /// Bytes of the `predictions` column.
-    pub(super) bytes: usize,
-}
-
-/// A query for whole rows, as [`read`] takes them.
+/// A query for whole rows, as [`read`] takes them; `created_at` and `id` are columns 7 and 8.
 macro_rules! select {
     ($rest:literal) => {
         concat!(
@@ -106,12 +80,9 @@ macro_rules! select {
         )
     };
 }
+pub(super) use select;
 
 pub(super) const FIND: &str = select!("WHERE request_id = ?1");
-
-/// Pages by key: no row is visited that an earlier page held, and nothing is sorted.
-pub(super) const PAGE: &str =
-    select!("WHERE user_id = ?1 AND (created_at, id) < (?2, ?3) ORDER BY created_at DESC, id DESC");
 
 const INSERT: &str = "\
     INSERT INTO predictions (request_id, user_id, model_name, model_version, inference_time_ms, predictions, \
@@ -153,31 +124,8 @@ pub(super) fn find(connection: &Connection, request_id: &str) -> rusqlite::Resul
     statement.query_row([request_id], read).optional()
 }
 
-/// The predictions of `user_id` after `from`, newest first.
-pub(super) fn page(
-    connection: &Connection,
-    user_id: &str,
-    from: Cursor,
-    size: PageSize,
-) -> rusqlite::Result<Page> {
-    let mut statement = connection.prepare_cached(PAGE)?;
-    let mut rows = statement.query(params![user_id, from.created_at, from.id])?;
-    let mut page = Page { predictions: Vec::new(), next: None };
-    let (mut bytes, mut last) = (0, from);
-    while let Some(row) = rows.next()? {
-        if page.predictions.len() >= size.rows || bytes >= size.bytes {
-            page.next = Some(last);
-            break;
-        }
-        let prediction = read(row)?;
-        bytes += prediction.predictions.get().len();
-        last = Cursor { created_at: row.get(7)?, id: row.get(8)? };
-        page.predictions.push(prediction);
-    }
-    Ok(page)
-}
-
-fn read(row: &Row<'_>) -> rusqlite::Result<Prediction> {
+/// The prediction in a row of a query that `select!` made.
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Prediction> {
     Ok(Prediction {
         request_id: row.get(0)?,
         user_id: row.get(1)?,

@@ -6,6 +6,7 @@ mod durability;
 mod erasure;
 mod migrations;
 mod opening;
+mod reads;
 mod retention;
 
 use super::*;
@@ -54,10 +55,19 @@ async fn put(store: &PredictionStore, request_id: &str, user_id: &str) {
     assert!(matches!(outcome, Put::Stored { .. }), "{outcome:?}");
 }
 
+async fn page_of(store: &PredictionStore, user_id: &str, from: Cursor) -> Page {
+    let filter = Filter { user_id: Some(user_id.to_owned()), ..Filter::default() };
+    store.page(Arc::new(filter), from, usize::MAX).await.unwrap()
+}
+
 async fn ids(store: &PredictionStore, user_id: &str) -> Vec<String> {
-    let page = store.page(user_id.to_owned(), None).await.unwrap();
-    assert_eq!(page.next, None);
-    page.predictions.into_iter().map(|p| p.request_id).collect()
+    let (mut from, mut ids) = (Some(Cursor::NEWEST), Vec::new());
+    while let Some(cursor) = from {
+        let page = page_of(store, user_id, cursor).await;
+        ids.extend(page.predictions.into_iter().map(|p| p.request_id));
+        from = page.next;
+    }
+    ids
 }
 
 /// Erases, and returns the count of the receipt.
@@ -135,78 +145,6 @@ async fn an_id_is_taken_once_and_only_the_same_request_sees_what_has_it() {
         assert!(matches!(outcome, Put::Exists), "{other:?}: {outcome:?}");
     }
     assert_eq!(store.stats().await.unwrap().predictions, 2);
-}
-
-#[tokio::test]
-async fn a_listing_is_newest_first_and_rows_of_one_instant_keep_their_order() {
-    let (folder, store) = new_store();
-    for number in 0..6 {
-        put(&store, &format!("r{number}"), "u1").await;
-    }
-    put(&store, "other", "u2").await;
-    // One instant for r0 to r3, an earlier one for r5: the clock was set back.
-    other_program(&folder)
-        .execute_batch(
-            "UPDATE predictions SET created_at = 2000 WHERE request_id <= 'r3';
-             UPDATE predictions SET created_at = 1000 WHERE request_id = 'r5';",
-        )
-        .unwrap();
-    let expected = ["r4", "r3", "r2", "r1", "r0", "r5"];
-    assert_eq!(ids(&store, "u1").await, expected);
-
-    // Pages of two, which end inside the instant, show each row once.
-    let connection = other_program(&folder);
-    let size = PageSize { rows: 2, bytes: usize::MAX };
-    let (mut from, mut seen) = (Some(Cursor::NEWEST), Vec::new());
-    while let Some(cursor) = from {
-        let page = record::page(&connection, "u1", cursor, size).unwrap();
-        seen.extend(page.predictions.into_iter().map(|p| p.request_id));
-        from = page.next;
-    }
-    assert_eq!(seen, expected);
-}
-
-#[tokio::test]
-async fn a_page_ends_at_its_bytes() {
-    let (folder, store) = new_store();
-    for number in 0..3 {
-        put(&store, &format!("r{number}"), "u1").await;
-    }
-    let size = PageSize { rows: usize::MAX, bytes: 1 };
-    let page = record::page(&other_program(&folder), "u1", Cursor::NEWEST, size).unwrap();
-    assert_eq!(page.predictions.len(), 1);
-    assert!(page.next.is_some());
-}
-
-#[test]
-fn queries_use_their_index_and_sort_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let _store = open(&folder);
-    let connection = other_program(&folder);
-    for (sql, index) in
-        [(record::PAGE, "predictions_by_user"), (record::FIND, "sqlite_autoindex_predictions_1")]
-    {
-        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-        let unbound = vec![rusqlite::types::Null; statement.parameter_count()];
-        let plan: Vec<String> = statement
-            .query_map(rusqlite::params_from_iter(unbound), |row| row.get(3))
-            .unwrap()
-            .collect::<Result<_, _>>()
-            .unwrap();
-        assert_eq!(plan.len(), 1, "{plan:?}");
-        assert!(plan[0].starts_with("SEARCH") && plan[0].contains(index), "{plan:?}");
-    }
-}
-
-#[tokio::test]
-async fn stats_count_what_is_there() {
-    let (_folder, store) = new_store();
-    for (request, user) in [("r1", "u1"), ("r2", "u1"), ("r3", "u2")] {
-        put(&store, request, user).await;
-    }
-    let stats = store.stats().await.unwrap();
-    assert_eq!((stats.predictions, stats.users, stats.commits), (3, 2, 3));
-    assert!(stats.database_bytes + stats.wal_bytes > 0);
 }
 
 #[tokio::test]

@@ -58,12 +58,12 @@ async fn metrics_say_what_was_done() {
             + metric.get_gauge().get_value()
             + metric.get_histogram().get_sample_count() as f64
     };
-    assert_eq!(value("results_predictions_total", Some("stored")), 2.0);
-    assert_eq!(value("results_predictions_total", Some("exists")), 1.0);
-    assert_eq!(value("results_commit_predictions", None), 1.0);
-    assert_eq!(value("results_erasures_total", None), 1.0);
-    assert_eq!(value("results_erasures_pending", None), 0.0);
-    assert_eq!(value("results_queued_writes", None), 0.0);
-    assert_eq!(value("results_wal_bytes", None), 0.0);
-    assert!(value("results_database_bytes", None) > 0.0);
+    assert_eq!(value("convoy_results_predictions_total", Some("stored")), 2.0);
+    assert_eq!(value("convoy_results_predictions_total", Some("exists")), 1.0);
+    assert_eq!(value("convoy_results_commit_predictions", None), 1.0);
+    assert_eq!(value("convoy_results_erasures_total", None), 1.0);
+    assert_eq!(value("convoy_results_erasures_pending", None), 0.0);
+    assert_eq!(value("convoy_results_queued_writes", None), 0.0);
+    assert_eq!(value("convoy_results_wal_bytes", None), 0.0);
+    assert!(value("convoy_results_database_bytes", None) > 0.0);
 }

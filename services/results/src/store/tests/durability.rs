@@ -207,8 +207,8 @@ async fn a_full_disk_is_unready_and_loses_only_what_was_refused() {
     readiness.wait_ready().await;
     assert!(matches!(store.put(too_much).await, Ok(Put::Stored { .. })));
     // The large one fills a page of the listing by itself.
-    let newest = store.page("u1".to_owned(), None).await.unwrap();
+    let newest = page_of(&store, "u1", Cursor::NEWEST).await;
     assert_eq!(newest.predictions[0].request_id, "large");
-    let oldest = store.page("u1".to_owned(), newest.next).await.unwrap();
+    let oldest = page_of(&store, "u1", newest.next.unwrap()).await;
     assert_eq!(oldest.predictions[0].request_id, "kept");
 }
