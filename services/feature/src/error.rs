@@ -111,6 +111,12 @@ pub enum Error {
         "The request_id exists already for another image, user or model: send each request with an id of its own."
     )]
     Conflict,
+    /// The user's: they were erased while the request was on its way. Nothing of it is kept.
+    #[error(
+        "The user was erased after this request was received, so nothing of it was stored: send a new request if it is \
+         meant to be."
+    )]
+    Erased,
     /// A peer's: results-service could not be asked whether this request was answered before. Nothing was done.
     #[error("results-service is not available ({detail}), so nothing was done: send the same request again.")]
     NotLookedUp {
@@ -163,7 +169,7 @@ impl Error {
             Self::Busy { .. } => ErrorCode::Overloaded,
             Self::ModelServing { code, .. } => *code,
             Self::DeadlineExceeded { .. } => ErrorCode::DeadlineExceeded,
-            Self::Conflict => ErrorCode::AlreadyExists,
+            Self::Conflict | Self::Erased => ErrorCode::AlreadyExists,
             Self::Stopping | Self::NotLookedUp { .. } | Self::NotStored { .. } => ErrorCode::Unavailable,
             Self::PeerAnswer { .. } | Self::Internal { .. } => ErrorCode::Internal,
         }
@@ -261,6 +267,9 @@ impl IntoResponse for Failure {
         let mut answer = JsonError::new(code, message).with_retry_after(error.retry_after());
         if let Some(status) = error.status() {
             answer = answer.with_status(status);
+        }
+        if matches!(error, Error::Erased) {
+            answer = answer.with_name("erased");
         }
         if let Some(id) = request_id {
             answer = answer.with_request_id(id);

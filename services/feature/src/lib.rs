@@ -11,6 +11,7 @@
 //! | `results` | the HTTP client of results-service |
 //! | `metrics` | what `GET /metrics` shows |
 //! | `peers` | whether these two are ready, for `GET /ready` |
+//! | `openapi` | what `/openapi.json` says of the routes |
 //! | `offload` | work that would keep an async thread busy for long |
 //! | [`error`] | [`Error`]: what can go wrong and whose fault it is |
 //!
@@ -21,6 +22,7 @@ mod body;
 mod inference;
 mod metrics;
 mod offload;
+mod openapi;
 mod peers;
 mod predict_request;
 mod prediction;

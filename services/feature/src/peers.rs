@@ -17,6 +17,7 @@ use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use utoipa::ToSchema;
 
 /// Both peers are asked at once. A probe of `/ready` itself is usually given a second.
 const TIMEOUT: Duration = Duration::from_millis(300);
@@ -27,12 +28,13 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(crate) type States = BTreeMap<&'static str, PeerState>;
 
 /// What a peer said of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct PeerState {
     /// Whether it can do its work.
     ready: bool,
     /// Why it is not ready, or not known to be.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     error: Option<String>,
 }
 

@@ -19,7 +19,7 @@ mod job;
 pub(crate) use job::Job;
 
 use crate::Error;
-use crate::inference::{Call, Image, Inference, ModelInput, ModelServing};
+use crate::inference::{Call, Detection, Image, Inference, ModelInput, ModelServing};
 use crate::metrics::Metrics;
 use crate::results::{NewPrediction, Record, Results, Stored};
 use sandbox::{ImageTensor, Placement, Sandbox};
@@ -28,22 +28,28 @@ use serde_json::value::RawValue;
 use service_kit::timestamp::now_rfc3339;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use utoipa::ToSchema;
 
 /// The answer of `POST /predict`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Prediction {
     request_id: String,
     user_id: String,
     model_name: String,
     model_version: String,
+    /// Best first; coordinates in fractions of the upright image.
+    #[schema(value_type = Vec<Detection>)]
     detections: Box<RawValue>,
+    /// The model's own time.
     inference_time_ms: f64,
     timings_ms: Timings,
+    /// When the prediction was stored.
+    #[schema(format = DateTime)]
     timestamp: String,
 }
 
 /// What this request spent where, in milliseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 struct Timings {
     /// In the sandbox and its queue; 0 for a model with a component of its own, which preprocesses at model-serving.
     preprocess: f64,
@@ -85,6 +91,7 @@ impl Predictor {
             inference_time_ms: inference.inference_time_ms.unwrap_or(timings.inference),
             predictions: &detections,
             content_sha256: &job.content_sha256,
+            received_at: &job.received_at,
         };
         let stored = timed(&mut timings.store, self.store(job, &prediction, call)).await?;
         let timestamp = match stored {
@@ -142,6 +149,7 @@ impl Predictor {
             }
             Stored::Before(record) => Ok(AsStored::Before(record)),
             Stored::Conflict => Err(Error::Conflict),
+            Stored::Erased => Err(Error::Erased),
         }
     }
 

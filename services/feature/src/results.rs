@@ -5,6 +5,7 @@ use crate::{ConfigError, Error, config};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use service_kit::json_error::ErrorBody;
 use std::error::Error as _;
 use std::time::Duration;
 use tokio::time::timeout_at;
@@ -28,6 +29,8 @@ pub(crate) struct NewPrediction<'a> {
     pub(crate) predictions: &'a RawValue,
     /// By this results-service knows the same request again.
     pub(crate) content_sha256: &'a str,
+    /// When the request was taken in, RFC 3339: an erasure of the user after that wins.
+    pub(crate) received_at: &'a str,
 }
 
 /// A prediction as it is stored.
@@ -57,6 +60,8 @@ pub(crate) enum Stored {
     Before(Record),
     /// The id is another request's.
     Conflict,
+    /// The user was erased after the request was taken in; it is not stored.
+    Erased,
 }
 
 /// Why results-service did not do what it was asked.
@@ -118,6 +123,7 @@ impl Results {
                 Ok(Stored::New { timestamp })
             }
             StatusCode::OK => parse(&body).map(Stored::Before),
+            StatusCode::CONFLICT if is_erased(&body) => Ok(Stored::Erased),
             StatusCode::CONFLICT => Ok(Stored::Conflict),
             other => Err(refused(other, &body)),
         }
@@ -205,6 +211,11 @@ async fn body(mut answer: Response) -> Result<Vec<u8>, StoreError> {
 
 fn parse<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, StoreError> {
     serde_json::from_slice(body).map_err(|error| StoreError::Fault(error.to_string()))
+}
+
+/// Whether a conflict is with an erasure, and not with another request.
+fn is_erased(body: &[u8]) -> bool {
+    serde_json::from_slice::<ErrorBody>(body).is_ok_and(|body| body.code == "erased")
 }
 
 fn refused(status: StatusCode, body: &[u8]) -> StoreError {

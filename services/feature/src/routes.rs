@@ -7,6 +7,7 @@ use crate::body::{BodyReader, Bounds};
 use crate::inference::{Call, ModelServing};
 use crate::metrics::{self, Metrics};
 use crate::offload::Offload;
+use crate::openapi::Api;
 use crate::peers::{Peers, States};
 use crate::predict_request::json_limit;
 use crate::prediction::Predictor;
@@ -14,15 +15,19 @@ use crate::results::Results;
 use crate::{Config, RunError, SERVICE};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::middleware;
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Json, Router};
 use http::{HeaderMap, StatusCode};
 use sandbox::Sandbox;
 use serde::Serialize;
-use service_kit::{Readiness, http_server};
+use service_kit::openapi::document;
+use service_kit::{Readiness, api_docs, http_server};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use utoipa::{OpenApi as _, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// What the handlers share; cheap to clone.
 #[derive(Clone, Debug)]
@@ -53,14 +58,17 @@ pub fn router(config: &Config, sandbox: Sandbox, readiness: Readiness) -> Result
         request_timeout: config.request_timeout,
         max_image_bytes: config.max_image_bytes,
     };
-    Ok(Router::new()
-        .route("/ready", get(ready))
-        .route("/preprocess", post(preprocess::preprocess))
-        .route("/predict", post(predict::predict))
+    let (router, described) = OpenApiRouter::with_openapi(Api::openapi())
+        .routes(routes!(ready))
+        .routes(routes!(preprocess::preprocess))
+        .routes(routes!(predict::predict))
+        .split_for_parts();
+    Ok(router
         // The handlers read bodies themselves, each within its own limit.
         .layer(DefaultBodyLimit::disable())
         .with_state(app)
         .merge(http_server::health_route(SERVICE))
+        .merge(api_docs::routes(document(described)))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&metrics), metrics::measure))
         // Who scrapes is not measured.
         .route("/metrics", get(metrics::render).with_state(metrics)))
@@ -84,14 +92,21 @@ fn call(deadline: Instant, headers: &HeaderMap) -> Call {
 }
 
 /// The body of `GET /ready`: the service's own readiness, and what its peers say of theirs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ReadyWithPeers)]
 struct Ready {
+    /// Whether the service can do its work now.
     ready: bool,
     service: &'static str,
     waiting_for: Vec<String>,
+    /// What the services behind this one say of themselves; one that is down does not make this one unready.
     peers: States,
 }
 
+/// Whether the service can do its work, and what its peers say
+#[utoipa::path(get, path = "/ready", tag = "service", responses(
+    (status = 200, description = "It can.", body = Ready),
+    (status = 503, description = "It cannot yet, or not any more.", body = Ready)))]
 async fn ready(State(app): State<App>) -> (StatusCode, Json<Ready>) {
     let peers = app.peers.states().await;
     let waiting_for = app.readiness.waiting_for();

@@ -6,12 +6,13 @@ use convoy_proto::inference::ModelInferResponse;
 use convoy_proto::inference::infer_parameter::ParameterChoice;
 use sandbox::Placement;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Name of the output.
 pub(crate) const OUTPUT: &str = "detections";
 
 /// A detected object.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Detection {
     /// The model's label.
     pub(crate) class_name: String,
@@ -22,7 +23,7 @@ pub(crate) struct Detection {
 }
 
 /// A box: 0..1 of the tensor as model-serving sends it, 0..1 of the upright image as clients get it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct BoundingBox {
     pub(crate) x_min: f32,
     pub(crate) y_min: f32,

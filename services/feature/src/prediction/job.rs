@@ -2,6 +2,8 @@
 
 use crate::predict_request::{Ids, PredictRequest};
 use bytes::Bytes;
+use jiff::Timestamp;
+use service_kit::timestamp::to_rfc3339;
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use uuid::Uuid;
@@ -20,14 +22,16 @@ pub(crate) struct Job {
     /// Whether an earlier request can have had this id.
     pub(super) chosen_by_client: bool,
     pub(super) content_sha256: String,
+    /// When the request came in: RFC 3339, UTC, microseconds.
+    pub(super) received_at: String,
 }
 
 impl Job {
-    /// Completes the ids and hashes the content. Takes time: run it through [`Offload`](crate::offload::Offload).
+    /// Completes the ids of a request that came in at `received_at`, and hashes the content. Takes time: run it through [`Offload`](crate::offload::Offload).
     ///
     /// A missing user is derived from the request's id: another one for each request, yet the same when the request
     /// is repeated, so that the repetition is known as such.
-    pub(crate) fn new(request: PredictRequest) -> Self {
+    pub(crate) fn new(request: PredictRequest, received_at: Timestamp) -> Self {
         let PredictRequest { image, ids: Ids { request_id, user_id, model } } = request;
         let chosen_by_client = request_id.is_some();
         let request_id = request_id.unwrap_or_else(|| Uuid::new_v4().to_string());
@@ -35,7 +39,8 @@ impl Job {
             user_id.unwrap_or_else(|| Uuid::new_v5(&ANONYMOUS_USERS, request_id.as_bytes()).to_string());
         let model = model.unwrap_or_default();
         let content_sha256 = content_sha256(&image, &user_id, &model);
-        Self { image, request_id, user_id, model, chosen_by_client, content_sha256 }
+        let received_at = to_rfc3339(received_at);
+        Self { image, request_id, user_id, model, chosen_by_client, content_sha256, received_at }
     }
 }
 
@@ -62,7 +67,7 @@ mod tests {
     fn job(request_id: Option<&str>, user_id: Option<&str>) -> Job {
         let own = |id: Option<&str>| id.map(str::to_owned);
         let ids = Ids { request_id: own(request_id), user_id: own(user_id), model: None };
-        Job::new(PredictRequest { image: Bytes::from_static(b"image"), ids })
+        Job::new(PredictRequest { image: Bytes::from_static(b"image"), ids }, Timestamp::UNIX_EPOCH)
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::App;
 use crate::Error;
 use crate::body::{self, is_json, json_object};
 use crate::error::Failure;
+use crate::openapi::PreprocessJson;
 use crate::predict_request::{check_id, decode_image, json_limit};
 use crate::prediction::Predictor;
 use axum::Json;
@@ -14,7 +15,11 @@ use bytes::Bytes;
 use sandbox::{Color, Decode, Filter, Fit, Preprocessed, Resize, SourceImage};
 use serde::{Deserialize, Serialize};
 use service_kit::http_server;
+use service_kit::openapi::{
+    BadRequest, DeadlineExceeded, Internal, Overloaded, TooLarge, TooSlow, Unavailable, UnsupportedMediaType,
+};
 use service_kit::timestamp::now_rfc3339;
+use utoipa::ToSchema;
 
 /// Width and height of the result, unless the request says otherwise.
 const DEFAULT_SIZE: u32 = 224;
@@ -31,9 +36,11 @@ struct JsonBody {
 }
 
 /// The answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Preprocessed)]
 pub(super) struct Answer {
     /// The resized image: a JPEG in base64.
+    #[schema(content_encoding = "base64")]
     preprocessed_image: String,
     features: Features,
     original: SourceFields,
@@ -42,7 +49,7 @@ pub(super) struct Answer {
 }
 
 /// The resized image, before it was encoded.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Features {
     width: u32,
     height: u32,
@@ -55,7 +62,8 @@ struct Features {
 }
 
 /// The image that was sent, upright.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Original)]
 struct SourceFields {
     width: u32,
     height: u32,
@@ -69,6 +77,10 @@ struct Job {
     request_id: Option<String>,
 }
 
+/// An image to a small JPEG and its features
+#[utoipa::path(post, path = "/preprocess", tag = "images", request_body = PreprocessJson,
+    responses((status = 200, description = "The resized image.", body = Answer),
+        BadRequest, TooSlow, TooLarge, UnsupportedMediaType, Overloaded, Unavailable, DeadlineExceeded, Internal))]
 pub(super) async fn preprocess(State(app): State<App>, request: Request) -> Result<Json<Answer>, Failure> {
     let (parts, body) = request.into_parts();
     let media_type = body::media_type(&parts.headers);

@@ -221,3 +221,38 @@ async fn a_model_of_another_task_is_refused() {
     answer.assert_error(400, "invalid_input", "The model `detector` cannot be used here");
     assert_eq!(answer.body["request_id"], "r1");
 }
+
+#[tokio::test]
+async fn the_store_is_told_when_the_request_came_in() {
+    let rig = Rig::new().await;
+    let before = jiff::Timestamp::now();
+    rig.predict(&photo_of("r1", "u1")).await.assert_ok();
+    let received_at = rig.results.store().records["r1"]["received_at"].as_str().unwrap().parse().unwrap();
+    // The text has microseconds.
+    let second = jiff::SignedDuration::from_secs(1);
+    assert!(before - second < received_at && received_at <= jiff::Timestamp::now(), "{received_at}");
+}
+
+#[tokio::test]
+async fn a_user_who_was_erased_meanwhile_stays_erased() {
+    let rig = Rig::new().await;
+    rig.results.store().has_erased = true;
+    let answer = rig.predict(&photo_of("r1", "u1")).await;
+    answer.assert_error(409, "erased", "erased after this request was received");
+    assert_eq!(answer.body["request_id"], "r1");
+    assert!(rig.results.store().records.is_empty());
+}
+
+#[tokio::test]
+async fn the_document_has_every_route() {
+    let rig = Rig::new().await;
+    let request = http::Request::get("/openapi.json").body(axum::body::Body::empty()).unwrap();
+    let document = rig.send(request).await;
+    let document = document.assert_ok();
+    assert_eq!(document["openapi"], "3.1.0");
+    for path in ["/predict", "/preprocess", "/ready", "/health"] {
+        assert!(document["paths"][path].is_object(), "{path}");
+    }
+    let forms = document["paths"]["/predict"]["post"]["requestBody"]["content"].as_object().unwrap();
+    assert!(forms.contains_key("application/json") && forms.contains_key("multipart/form-data"), "{forms:?}");
+}

@@ -26,6 +26,8 @@ pub(crate) struct Store {
     pub(crate) get_fails_with: Option<StatusCode>,
     /// The answer to a new record tells its time.
     pub(crate) tells_timestamp: bool,
+    /// The user was erased after the request was received.
+    pub(crate) has_erased: bool,
     /// Neither answers.
     pub(crate) hangs: bool,
     pub(crate) gets: usize,
@@ -76,6 +78,10 @@ async fn create(State(store): Shared, headers: HeaderMap, body: Bytes) -> Respon
         return failure(status);
     }
     let mut record: Map<String, Value> = serde_json::from_slice(&body).unwrap();
+    if store.has_erased {
+        let body = json!({"error": "Erased.", "code": "erased", "request_id": record["request_id"]});
+        return (StatusCode::CONFLICT, Json(body)).into_response();
+    }
     let id = record["request_id"].as_str().unwrap().to_owned();
     if let Some(stored) = store.records.get(&id) {
         let same =
