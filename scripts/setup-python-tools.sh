@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Puts the Python packages of the end-to-end tests into .convoy/: grpcio, its code generator and Pillow into python/,
-# and NVIDIA's tritonclient, which wants other versions of some of them, into tritonclient/.
+# NVIDIA's tritonclient, which wants other versions of some of them, into tritonclient/, and schemathesis into
+# schemathesis/.
 #
 #   scripts/setup-python-tools.sh [DEST]      only the first, into DEST
 #
 # The versions are pinned and the sha256 of every file is checked: tests/python/requirements*.txt. Nothing outside of
 # these folders is touched. Safe to run again: it does nothing where these versions already are for this Python. Where
-# tritonclient cannot be installed, its tests are skipped, and say so.
+# tritonclient or schemathesis cannot be installed, its tests are skipped, and say so.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -55,4 +56,6 @@ install_into "${1:-$root/.convoy/python}" "$root/tests/python/requirements.txt" 
 if [ $# -eq 0 ]; then
   install_into "$root/.convoy/tritonclient" "$root/tests/python/requirements-triton.txt" "60 MB" ||
     echo "setup-python-tools: the tests of tritonclient will be skipped." >&2
+  install_into "$root/.convoy/schemathesis" "$root/tests/python/requirements-schemathesis.txt" "25 MB" ||
+    echo "setup-python-tools: the tests with schemathesis will be skipped." >&2
 fi

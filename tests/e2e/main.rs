@@ -29,6 +29,7 @@ mod feature_service;
 mod grpc;
 mod hostile_images;
 mod invariants;
+mod openapi;
 mod own_preprocessing;
 mod prediction;
 mod privacy;

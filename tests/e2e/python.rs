@@ -68,6 +68,21 @@ impl Drop for Running {
     }
 }
 
+/// `schemathesis` with `arguments`, run in `folder`, where it leaves what it notes. `None`, and a reason is printed, where
+/// it could not be installed.
+pub(crate) fn run_schemathesis(arguments: &[&str], folder: &Path) -> Option<Output> {
+    let packages = repository().join(".convoy/schemathesis");
+    if !packages.join("VERSION").is_file() {
+        skipped(&format!("schemathesis is not in {}: scripts/setup-python-tools.sh", packages.display()));
+        return None;
+    }
+    let mut python = Command::new("python3");
+    python.env("PYTHONPATH", &packages).env("PYTHONDONTWRITEBYTECODE", "1").current_dir(folder);
+    // A proxy for the outside world that the environment names is not for it.
+    python.env("NO_PROXY", "*").args(["-m", "schemathesis.cli"]).args(arguments);
+    Some(python.output().expect("python3 is installed"))
+}
+
 /// Says why a test does not run here.
 #[allow(clippy::print_stderr)]
 pub(crate) fn skipped(reason: &str) {
