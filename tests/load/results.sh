@@ -1,71 +1,76 @@
 #!/usr/bin/env bash
-# Measures results-service beside a Flask + sqlite3 service (flask_results.py) on this machine, in turns: POST and GET by
-# id, closed loop of 32 clients, every answer after its own sync. Prints a line of JSON for each turn, and the ratios of
-# the medians.
+# results-service beside a service of Flask and sqlite3 that opens a connection for each request (flask_results.py), in
+# turns on this machine: POST and GET by id, a closed loop of 32 clients, every 201 after the sync of its commit.
 #
-#   tests/load/results.sh            about two minutes, after the build
-#   ROUNDS=5 SECONDS_EACH=10 tests/load/results.sh
-#   SERVER="target/release/convoy results-service" tests/load/results.sh   the real binary instead of the example's
+#   tests/load/results.sh [SECONDS [ROUNDS]]      default: 5 s for each of 3 rounds
+#
+# CLIENTS=32, and CONVOY=target/release/convoy for the whole binary in place of results-service alone. Both log as they do
+# unless told otherwise: results-service a line for each prediction that it stores, gunicorn none. Needs python3 with venv;
+# Flask and gunicorn go into .convoy/load-venv.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-rounds=${ROUNDS:-3}
-each=${SECONDS_EACH:-5}
-clients=${CLIENTS:-32}
-folder=$(mktemp -d)
-pids=()
-stop() {
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    wait 2>/dev/null || true
-    rm -rf "$folder"
-}
-trap stop EXIT
 
+seconds=${1:-5} rounds=${2:-3} clients=${CLIENTS:-32}
 venv=.convoy/load-venv
-if [ ! -x "$venv/bin/gunicorn" ]; then
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --requirement tests/load/requirements.txt
+if ! "$venv/bin/python" -c 'import flask, gunicorn' 2>/dev/null; then
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install --quiet --requirement tests/load/requirements.txt
 fi
-cargo build --release --locked -p results-service --example results_load
+cargo build --quiet --release --locked -p results-service --example results_load
 load=${CARGO_TARGET_DIR:-target}/release/examples/results_load
 
-until_up() {
-    for _ in $(seq 200); do
-        curl --silent --fail --output /dev/null "$1" && return
-        sleep 0.05
-    done
-    echo "$1 does not answer" >&2
-    exit 1
+work=$(mktemp -d)
+pids=()
+finish() {
+  [ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
+  wait || true
+  rm -rf "$work"
 }
+trap finish EXIT
 
-if [ -n "${SERVER:-}" ]; then
-    DB_PATH=$folder/convoy.db RESULTS_ADDR=127.0.0.1:5202 ADMIN_ADDR=127.0.0.1:0 $SERVER 2>/dev/null &
+if [ -n "${CONVOY:-}" ]; then
+  "$CONVOY" results-service --results-addr 127.0.0.1:0 --admin-addr 127.0.0.1:0 --db-path "$work/convoy.db" \
+    --ready-file "$work/ready" 2>"$work/convoy.log" &
 else
-    "$load" serve "$folder/convoy.db" 127.0.0.1:5202 &
+  "$load" serve "$work/convoy.db" "$work/ready" 2>"$work/convoy.log" &
 fi
 pids+=($!)
-DB_PATH=$folder/flask.db "$venv/bin/gunicorn" --workers 2 --bind 127.0.0.1:5102 --chdir tests/load \
-    --log-level error flask_results:app &
+DB_PATH=$work/flask.db "$venv/bin/gunicorn" --chdir tests/load --workers 2 --bind 127.0.0.1:0 --log-level info \
+  flask_results:app 2>"$work/gunicorn.log" &
 pids+=($!)
-until_up http://127.0.0.1:5202/ready
-until_up http://127.0.0.1:5102/health
-
-declare -A url=([convoy]=http://127.0.0.1:5202 [flask]=http://127.0.0.1:5102)
-for round in $(seq "$rounds"); do
-    for what in post get; do
-        for who in flask convoy; do
-            line=$("$load" "$what" "${url[$who]}" --clients "$clients" --seconds "$each" --ids "$folder/$who.ids")
-            echo "$line" >> "$folder/$who.$what"
-            echo "round $round $who $what $line"
-        done
-    done
+for _ in $(seq 300); do
+  ours=$(grep -oE '"results":"[^"]+' "$work/ready" 2>/dev/null | cut -d'"' -f4 || true)
+  theirs=$(grep -oE '127\.0\.0\.1:[0-9]+' "$work/gunicorn.log" | head -1 || true)
+  [ -n "$ours" ] && [ -n "$theirs" ] && break
+  sleep 0.1
 done
-python3 - "$folder" <<'PYTHON'
+[ -n "$ours" ] && [ -n "$theirs" ] || { echo "The services did not start." >&2; cat "$work"/*.log >&2; exit 1; }
+
+declare -A url=([convoy]=http://$ours [flask]=http://$theirs)
+for round in $(seq "$rounds"); do
+  for what in post get; do
+    for who in flask convoy; do
+      line=$("$load" "$what" "${url[$who]}" --clients "$clients" --seconds "$seconds" --ids "$work/$who.ids")
+      echo "$line" >>"$work/$who.$what"
+      echo "round $round $who $what $line" >&2
+    done
+  done
+done
+python3 - "$work" "$clients" "$rounds" "$seconds" <<'PY'
 import json, statistics, sys
-for what in ("post", "get"):
-    speed = {}
-    for who in ("flask", "convoy"):
-        lines = [json.loads(line) for line in open(f"{sys.argv[1]}/{who}.{what}")]
-        assert not any(line["failures"] for line in lines), lines
-        speed[who] = statistics.median(line["per_second"] for line in lines)
-    print(f"{what}: convoy {speed['convoy']:.0f}/s, flask {speed['flask']:.0f}/s, ratio {speed['convoy'] / speed['flask']:.1f}")
-PYTHON
+
+work, clients, rounds, seconds = sys.argv[1:]
+print(f"Medians of {rounds} rounds of {seconds} s, closed loop of {clients} clients:")
+print(f"{'':12}{'Flask/s':>10}{'p99 ms':>9}{'Convoy/s':>10}{'p99 ms':>9}{'ratio':>8}   ratios of the rounds")
+for what, name in (("post", "POST"), ("get", "GET by id")):
+    lines = {who: [json.loads(line) for line in open(f"{work}/{who}.{what}")] for who in ("flask", "convoy")}
+    failed = sum(line["failures"] for of in lines.values() for line in of)
+    assert not failed, f"{failed} requests failed: {lines}"
+    speed = {who: statistics.median(line["per_second"] for line in of) for who, of in lines.items()}
+    p99 = {who: statistics.median(line["p99_ms"] for line in of) for who, of in lines.items()}
+    each = [ours["per_second"] / theirs["per_second"] for ours, theirs in zip(lines["convoy"], lines["flask"])]
+    print(
+        f"{name:12}{speed['flask']:10.0f}{p99['flask']:9.1f}{speed['convoy']:10.0f}{p99['convoy']:9.1f}"
+        f"{speed['convoy'] / speed['flask']:8.1f}   " + " ".join(f"{ratio:.1f}" for ratio in each)
+    )
+PY

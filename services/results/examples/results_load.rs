@@ -4,19 +4,19 @@
 //! cargo run --release -p results-service --example results_load -- post  http://127.0.0.1:5002 --clients 32 --seconds 10
 //! cargo run --release -p results-service --example results_load -- get   http://127.0.0.1:5002 --ids ids.txt
 //! cargo run --release -p results-service --example results_load -- fill  http://127.0.0.1:5002 --rows 1000000 --users 10000
-//! cargo run --release -p results-service --example results_load -- serve data/predictions.db 127.0.0.1:5002
+//! cargo run --release -p results-service --example results_load -- serve data/predictions.db ready.json
 //! ```
 //!
 //! `post` writes the ids that it got a 201 for to `--ids`, `get` asks for them at random. With `--rate`, requests begin
 //! at fixed times and latency counts from then, so that a service which is late is seen to be. `fill` stores rows by
-//! arrays. `serve` is results-service alone, for machines where the whole of Convoy is not built. One line of JSON is
-//! the result.
+//! arrays. `serve` is results-service alone, with its logs, for machines where the whole of Convoy is not built: on a
+//! free port, which it writes to a file once it is ready. One line of JSON is the result.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool that ends at the first surprise")]
 
 use clap::{Args, Parser, Subcommand};
 use results_service::{Config, Listeners, run};
 use serde_json::json;
-use service_kit::{Readiness, Shutdown};
+use service_kit::{Readiness, Shutdown, telemetry};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ enum Command {
     Post(Load),
     Get(Load),
     Fill(Fill),
-    Serve { database: PathBuf, address: std::net::SocketAddr },
+    Serve { database: PathBuf, ready_file: PathBuf },
 }
 
 #[derive(Args, Clone)]
@@ -71,15 +71,14 @@ async fn main() {
         Command::Post(load) => measure(load, true).await,
         Command::Get(load) => measure(load, false).await,
         Command::Fill(fill) => store_rows(fill).await,
-        Command::Serve { database, address } => serve(database, address).await,
+        Command::Serve { database, ready_file } => serve(database, ready_file).await,
     }
 }
 
-async fn serve(database: PathBuf, address: std::net::SocketAddr) {
-    let arguments =
-        ["serve", "--results-addr", &address.to_string(), "--admin-addr", "127.0.0.1:0", "--db-path"];
-    let mut arguments: Vec<_> = arguments.iter().map(std::ffi::OsString::from).collect();
-    arguments.push(database.into());
+async fn serve(database: PathBuf, ready_file: PathBuf) {
+    telemetry::init(&"info".parse().unwrap(), telemetry::LogFormat::Json).unwrap();
+    let arguments = ["serve", "--results-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0", "--db-path"];
+    let arguments = arguments.map(std::ffi::OsString::from).into_iter().chain([database.into()]);
     #[derive(Parser)]
     struct Flags {
         #[command(flatten)]
@@ -87,7 +86,14 @@ async fn serve(database: PathBuf, address: std::net::SocketAddr) {
     }
     let config = Flags::parse_from(arguments).config;
     let listeners = Listeners::bind(&config).await.unwrap();
-    run(config, listeners, Readiness::new(), Shutdown::new()).await.unwrap();
+    let address = listeners.addr();
+    let readiness = Readiness::new();
+    let service = tokio::spawn(run(config, listeners, readiness.clone(), Shutdown::new()));
+    while reqwest::get(format!("http://{address}/ready")).await.unwrap().status() != 200 {
+        readiness.wait_ready().await;
+    }
+    std::fs::write(ready_file, json!({ "results": address }).to_string()).unwrap();
+    service.await.unwrap().unwrap();
 }
 
 /// A prediction of about 400 bytes: two detections.

@@ -60,7 +60,11 @@ fn resident(field: &str) -> u64 {
     line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
 }
 
-/// Reads by id, one each time it is due, whatever became of those before it. Sorted, from when each was due.
+/// What the client's own timer may be late by: its resolution is a millisecond.
+const TIMER: Duration = Duration::from_millis(2);
+
+/// Reads by id, one each time it is due, whatever became of those before it. Sorted, from when each was sent; if the
+/// client was late by more than its timer is, from when it was due.
 async fn read_by_id(base: &str) -> Vec<Duration> {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let mut due = interval(Duration::from_secs(1) / RATE);
@@ -68,13 +72,14 @@ async fn read_by_id(base: &str) -> Vec<Duration> {
     let mut reads = Vec::new();
     for number in 0..(RATE * SECONDS) as usize {
         let was_due = due.tick().await.into_std();
+        let from = if was_due.elapsed() > TIMER { was_due } else { Instant::now() };
         // All over the table: a prime stride.
         let request = client.get(format!("{base}/predictions/request-{}", number * 7_919 % ROWS)).send();
         reads.push(tokio::spawn(async move {
             let answer = request.await.unwrap();
             assert_eq!(answer.status(), 200);
             answer.bytes().await.unwrap();
-            was_due.elapsed()
+            from.elapsed()
         }));
     }
     let mut latencies = Vec::new();
