@@ -24,6 +24,7 @@ mod bench_command;
 mod configuration;
 mod detect_command;
 mod detections;
+mod device_check;
 mod durability;
 mod feature_service;
 mod grpc;

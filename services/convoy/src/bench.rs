@@ -5,6 +5,7 @@
 //! of its own round.
 
 mod client;
+mod device_check;
 mod load;
 mod loops;
 mod raw;
@@ -25,6 +26,8 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 use target::{Subject, Target};
+
+pub use device_check::{DeviceCheckArgs, run as run_device_check};
 
 /// Flags of model-serving that `bench` answers itself.
 pub(crate) const OWN_ADDRESSES: [&str; 3] = ["grpc_addr", "http_addr", "metrics_addr"];

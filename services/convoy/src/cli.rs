@@ -1,6 +1,6 @@
 //! The command line: subcommands, and how arguments and environment become settings or one clear sentence.
 
-use crate::bench::{BenchArgs, OWN_ADDRESSES};
+use crate::bench::{BenchArgs, DeviceCheckArgs, OWN_ADDRESSES};
 use crate::detect::DetectArgs;
 use crate::exit::{EXIT_CODES, Failure};
 use crate::health::HealthArgs;
@@ -52,6 +52,9 @@ pub enum Command {
     /// Measure model-serving beside ONNX Runtime without a server, in turn on this machine.
     #[command(after_help = EXIT_CODES)]
     Bench(Box<BenchArgs>),
+    /// Say what the device is, whether it computes what the CPU does, how fast it is and how much of that is served.
+    #[command(after_help = EXIT_CODES)]
+    DeviceCheck(DeviceCheckArgs),
 }
 
 impl Cli {

@@ -11,7 +11,7 @@
 //! | [`signals`] | SIGTERM and SIGINT |
 //! | [`ready_file`] | `--ready-file` |
 //! | [`detect`] | `convoy detect` |
-//! | [`mod@bench`] | `convoy bench` |
+//! | [`mod@bench`] | `convoy bench` and `convoy device-check` |
 //! | [`health`] | `convoy health` |
 //! | [`keep`] | `convoy backup` and `convoy restore` |
 //! | [`exit`] | exit codes |
@@ -51,6 +51,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure>
         Command::Backup(args) => keep::run_backup(&args),
         Command::Restore(args) => keep::run_restore(args),
         Command::Bench(args) => block_on(bench::run(*args)),
+        Command::DeviceCheck(args) => block_on(bench::run_device_check(args)),
     }
 }
 

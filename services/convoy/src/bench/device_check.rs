@@ -1,0 +1,316 @@
+//! `convoy device-check`: what the device is, whether its answers are the CPU's, how long each batch size takes on it,
+//! and how much of that the server gets out of it.
+
+mod report;
+
+use super::loops::{self, Ask};
+use super::raw::{Input, RawSessions, SessionShape};
+use super::statistics::Latency;
+use super::target::{Subject, Target};
+use super::{BenchArgs, Client, Outputs, blocking, rows};
+use crate::exit::Failure;
+use crate::options::duration;
+use clap::Parser as _;
+use convoy_proto::inference::model_metadata_response::TensorMetadata;
+use model_serving::backend::onnx::{OnnxRuntime, SessionOptions};
+use model_serving::backend::{Backend as _, Batch, BatchInput, Device, ExecutionProvider, RawSession};
+use model_serving::gpu;
+use model_serving::tensor::{DataType, Shape, Tensor};
+use report::{BatchRow, Checked, Difference, Gpu, Report, Served};
+use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
+
+/// `convoy device-check`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct DeviceCheckArgs {
+    /// The device to check: auto takes a CUDA GPU when one can be used, else the CPU; cuda ends with exit code 69
+    /// without.
+    #[arg(long, env = "DEVICE", value_name = "auto|cpu|cuda[:N]", default_value_t = Device::Auto)]
+    device: Device,
+
+    /// The model repository that is served. Its default, or only, model is checked.
+    #[arg(long, env = "MODEL_PATH", value_name = "PATH", default_value = "models")]
+    model_path: PathBuf,
+
+    /// Model to check. Default: the server's default model.
+    #[arg(long, env = "DEFAULT_MODEL", value_name = "NAME")]
+    model: Option<String>,
+
+    /// ONNX Runtime's shared library. Default: as model-serving finds it.
+    #[arg(long, env = "ORT_DYLIB_PATH", value_name = "PATH")]
+    onnxruntime_lib: Option<PathBuf>,
+
+    /// A photo to send, brought to the model's size. Default: patterns, in which a detector finds nothing.
+    #[arg(long, value_name = "PATH")]
+    photo: Option<PathBuf>,
+
+    /// Batch sizes to time, in rows, separated by commas.
+    #[arg(long, value_name = "ROWS", value_delimiter = ',', default_value = "1,2,4,8,16,32",
+          value_parser = clap::value_parser!(u16).range(1..=4096))]
+    batch_sizes: Vec<u16>,
+
+    /// Length of each measurement, after a tenth of it that is not counted.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    duration: Duration,
+
+    /// Print one JSON document instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Checks the device, and prints what was found to standard output.
+///
+/// # Errors
+/// [`Failure::CannotStart`] when the device or the model cannot be used, [`Failure::Failed`] when a run fails.
+#[allow(clippy::print_stdout, reason = "what the command is for")]
+pub async fn run(args: DeviceCheckArgs) -> Result<(), Failure> {
+    let report = check(&args).await?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&report);
+        println!("{}", text.map_err(|error| Failure::Failed(format!("The report is no JSON: {error}.")))?);
+    } else {
+        print!("{report}");
+    }
+    Ok(())
+}
+
+/// The server's own settings, as `convoy bench` reads them.
+#[derive(clap::Parser)]
+struct Server {
+    #[command(flatten)]
+    args: BenchArgs,
+}
+
+async fn check(args: &DeviceCheckArgs) -> Result<Report, Failure> {
+    let library = args.onnxruntime_lib.clone();
+    let runtime = blocking(move || OnnxRuntime::load(library.as_deref())).await;
+    let runtime = runtime.map_err(|error| Failure::CannotStart(error.to_string()))?;
+    let (provider, gpu, fallback_reason) = choose(args.device, &runtime)?;
+
+    let bench = bench_args(args, provider)?;
+    let target = Target::new(&bench).await?;
+    let measured = measure(args, &bench, &target, &runtime, provider).await;
+    let stopped = tokio::task::spawn_blocking(move || target.stop()).await;
+    let (model, checked) = measured?;
+    stopped.map_err(|error| Failure::Failed(format!("The server could not be stopped: {error}.")))??;
+    Ok(Report {
+        requested: args.device.to_string(),
+        provider: provider.as_str(),
+        fallback_reason,
+        gpu: gpu.map(Gpu::from),
+        cores: available_parallelism().map_or(1, usize::from),
+        library: runtime.build_info(),
+        model,
+        checked,
+    })
+}
+
+/// What runs: the device that was asked for, or for `auto` what works, with the reason when that is not a GPU.
+fn choose(
+    device: Device,
+    runtime: &OnnxRuntime,
+) -> Result<(ExecutionProvider, Option<gpu::GpuFacts>, Option<String>), Failure> {
+    let usable = || match runtime.offers_cuda() {
+        false => Err("the library of ONNX Runtime is built without CUDA".to_owned()),
+        true => gpu::usable(i32::from(device.gpu())),
+    };
+    match device {
+        Device::Cpu => Ok((ExecutionProvider::Cpu, None, None)),
+        Device::Cuda(_) => usable()
+            .map(|gpu| (ExecutionProvider::Cuda, Some(gpu), None))
+            .map_err(|reason| Failure::CannotStart(format!("The device {device} cannot be used: {reason}."))),
+        Device::Auto => Ok(match usable() {
+            Ok(gpu) => (ExecutionProvider::Cuda, Some(gpu), None),
+            Err(reason) => (ExecutionProvider::Cpu, None, Some(reason)),
+        }),
+    }
+}
+
+fn bench_args(args: &DeviceCheckArgs, provider: ExecutionProvider) -> Result<BenchArgs, Failure> {
+    let device = match provider {
+        ExecutionProvider::Cpu => Device::Cpu,
+        ExecutionProvider::Cuda => Device::Cuda(args.device.gpu()),
+    };
+    let mut words = vec!["convoy".into(), "--slo=none".into(), "--profile-cache=none".into()];
+    let mut flag = |name: &str, value: &std::ffi::OsStr| words.extend([name.into(), value.to_owned()]);
+    flag("--device", device.to_string().as_ref());
+    flag("--model-path", args.model_path.as_os_str());
+    for (name, value) in [("--onnxruntime-lib", &args.onnxruntime_lib), ("--photo", &args.photo)] {
+        if let Some(value) = value {
+            flag(name, value.as_os_str());
+        }
+    }
+    if let Some(model) = &args.model {
+        flag("--model", model.as_ref());
+    }
+    let parsed = Server::try_parse_from(words);
+    parsed.map(|server| server.args).map_err(|error| Failure::Usage(error.to_string()))
+}
+
+async fn measure(
+    args: &DeviceCheckArgs,
+    bench: &BenchArgs,
+    target: &Target,
+    runtime: &OnnxRuntime,
+    provider: ExecutionProvider,
+) -> Result<(String, Checked), Failure> {
+    let subject = Subject::of(target, bench).await?;
+    let file = subject.file.clone().unwrap_or_default();
+    let raw = {
+        let (args, runtime, file) = (args.clone(), runtime.clone(), file.clone());
+        blocking(move || raw_runs(&args, &runtime, &file, provider)).await?
+    };
+    let (difference, batches, best_single) = raw;
+    let shapes_best = match provider {
+        ExecutionProvider::Cpu => {
+            let (library, input, duration) =
+                (args.onnxruntime_lib.clone(), subject.input.clone(), args.duration);
+            blocking(move || best_shape(library.as_deref(), &file, input, duration))
+                .await
+                .map_err(Failure::Failed)?
+        }
+        // One session fills a GPU.
+        ExecutionProvider::Cuda => 0.0,
+    };
+    let raw_best = best_single.max(shapes_best);
+    let largest = batches.iter().map(|batch| batch.rows).max().unwrap_or(1);
+    let callers = if provider == ExecutionProvider::Cuda { 4 * largest } else { 16 };
+    let client = Client::connect(&target.authority, 4).await;
+    let client =
+        client.map_err(|error| Failure::Failed(format!("The server cannot be reached: {error}.")))?;
+    let ask = Ask {
+        client,
+        messages: subject.messages.into(),
+        objective: Duration::from_secs(60),
+        read: bench.outputs == Outputs::Detections,
+    };
+    let seen = loops::closed(&ask, callers, 3 * args.duration).await;
+    let served = Served {
+        callers,
+        images_per_s: seen.answered_per_s,
+        raw_best_images_per_s: raw_best,
+        percent_of_raw: 100.0 * seen.answered_per_s / raw_best,
+        failed: seen.failed + seen.refused + seen.expired,
+    };
+    Ok((format!("{} version {}", subject.model, subject.version), Checked { difference, batches, served }))
+}
+
+/// Differences from the CPU, and times by batch size. Blocking.
+fn raw_runs(
+    args: &DeviceCheckArgs,
+    runtime: &OnnxRuntime,
+    file: &Path,
+    provider: ExecutionProvider,
+) -> Result<(Vec<Difference>, Vec<BatchRow>, f64), Failure> {
+    let open = |provider, threads| {
+        let options =
+            SessionOptions { provider, device_id: i32::from(args.device.gpu()), intra_op_threads: threads };
+        runtime.open(file, &options).map_err(|error| {
+            Failure::CannotStart(format!("{} cannot be opened on {provider}: {error}.", file.display()))
+        })
+    };
+    let cores = available_parallelism().map_or(1, usize::from);
+    let mut session = open(provider, cores)?;
+    let input = input_of(&session, args.photo.as_deref())?;
+    let failed = |error| Failure::Failed(format!("The model fails on {provider}: {error}."));
+    let names: Vec<String> = session.outputs().iter().map(|output| output.name.to_string()).collect();
+    let mut difference = Vec::new();
+    if provider == ExecutionProvider::Cuda {
+        let on_device = session.infer(&batch(&input, &input.rows[0], 1)).map_err(failed)?;
+        let mut cpu = open(ExecutionProvider::Cpu, cores)?;
+        let on_cpu = cpu.infer(&batch(&input, &input.rows[0], 1)).map_err(failed)?;
+        let pairs = names.iter().zip(on_device.iter().zip(&on_cpu));
+        difference.extend(pairs.filter_map(|(name, (device, cpu))| differ(name, device, cpu)));
+    }
+    let mut batches = Vec::new();
+    for &rows in &args.batch_sizes {
+        match time(&mut session, &input, usize::from(rows), args.duration) {
+            Ok(row) => batches.push(row),
+            // A model with a fixed batch dimension takes this size and no other.
+            Err(_) if !batches.is_empty() => break,
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    let best = batches.iter().map(|batch| batch.images_per_s).fold(0.0, f64::max);
+    Ok((difference, batches, best))
+}
+
+fn input_of(session: &RawSession, photo: Option<&Path>) -> Result<Input, Failure> {
+    let [spec] = session.inputs() else {
+        return Err(Failure::Failed("The model has not exactly one input.".to_owned()));
+    };
+    let tensor = TensorMetadata {
+        name: spec.name.to_string(),
+        datatype: spec.datatype.as_str().to_owned(),
+        shape: spec.dims.clone(),
+    };
+    rows::input(&tensor, photo).map_err(Failure::Usage)
+}
+
+fn batch<'a>(input: &'a Input, data: &'a [u8], rows: usize) -> Batch<'a> {
+    let mut dims = input.shape.to_vec();
+    if let Some(first) = dims.first_mut() {
+        *first = rows as i64;
+    }
+    let input = BatchInput { name: &input.name, datatype: input.datatype, shape: Shape::from(dims), data };
+    Batch { rows, inputs: vec![input] }
+}
+
+fn time(
+    session: &mut RawSession,
+    input: &Input,
+    rows: usize,
+    duration: Duration,
+) -> Result<BatchRow, model_serving::backend::BackendError> {
+    let data: Vec<u8> = input.rows.iter().cycle().take(rows).flatten().copied().collect();
+    let batch = batch(input, &data, rows);
+    // The first run of a size chooses kernels and takes memory.
+    session.infer(&batch)?;
+    let counted_from = Instant::now() + duration / 10;
+    let until = counted_from + duration;
+    let mut latencies = Vec::new();
+    // A batch that takes longer than all the time is timed once.
+    while latencies.is_empty() || Instant::now() < until {
+        let started = Instant::now();
+        let outputs = session.infer(&batch)?;
+        let took = started.elapsed();
+        drop(outputs);
+        if started >= counted_from {
+            latencies.push(took);
+        }
+    }
+    let latency = Latency::of(latencies);
+    Ok(BatchRow {
+        rows,
+        p50_ms: latency.p50_ms,
+        p99_ms: latency.p99_ms,
+        images_per_s: 1e3 * rows as f64 / latency.mean_ms,
+    })
+}
+
+/// The most that sessions of one row reach in any way to share the cores. Blocking.
+fn best_shape(library: Option<&Path>, file: &Path, input: Input, duration: Duration) -> Result<f64, String> {
+    let shapes = SessionShape::on(available_parallelism().map_or(1, usize::from));
+    let mut sessions = RawSessions::open(library, file, &shapes, input)?;
+    let mut best = 0.0_f64;
+    for at in 0..shapes.len() {
+        best = best.max(sessions.run(at, duration)?.1.images_per_s);
+    }
+    Ok(best)
+}
+
+/// How far a device's output is from the CPU's; `None` for what are no floats.
+fn differ(name: &str, device: &Tensor, cpu: &Tensor) -> Option<Difference> {
+    if device.datatype != DataType::Fp32 || device.data.len() != cpu.data.len() {
+        return None;
+    }
+    let floats = |tensor: &Tensor| -> Vec<f32> {
+        let words = tensor.data.chunks_exact(4);
+        words.map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
+    };
+    let apart: Vec<f64> =
+        floats(device).iter().zip(floats(cpu)).map(|(a, b)| f64::from((a - b).abs())).collect();
+    let mean_abs = apart.iter().sum::<f64>() / apart.len().max(1) as f64;
+    Some(Difference { output: name.to_owned(), max_abs: apart.into_iter().fold(0.0, f64::max), mean_abs })
+}
