@@ -113,7 +113,8 @@ if docker image inspect convoy:cuda >/dev/null 2>&1 && ! command -v nvidia-smi >
   code=0
   cuda --env DEVICE=cuda convoy:cuda model-serving >"$work/cuda" 2>&1 || code=$?
   [ "$code" -eq 69 ] || fail "DEVICE=cuda ended with $code: $(tail -3 "$work/cuda")"
-  step "  DEVICE=cuda: exit code 69, $(grep -o '^convoy: .*' "$work/cuda" | tail -1)"
+  grep -q 'NVIDIA driver' "$work/cuda" || fail "DEVICE=cuda ended without a reason: $(tail -3 "$work/cuda")"
+  step "  DEVICE=cuda: exit code 69, $(tail -1 "$work/cuda")"
   cuda --detach --env DEVICE=auto convoy:cuda model-serving >/dev/null
   trap 'docker kill convoy-cuda-test >/dev/null 2>&1; cleanup' EXIT
   until docker exec convoy-cuda-test convoy health grpc://127.0.0.1:50051 >/dev/null 2>&1; do
@@ -121,8 +122,9 @@ if docker image inspect convoy:cuda >/dev/null 2>&1 && ! command -v nvidia-smi >
     sleep 0.5
   done
   docker logs convoy-cuda-test >"$work/cuda" 2>&1
-  grep -i 'cpu' "$work/cuda" | grep -iq 'cuda' || fail "DEVICE=auto: no reason in the log: $(cat "$work/cuda")"
-  step "  DEVICE=auto: $(grep -i cuda "$work/cuda" | grep -i cpu | head -1)"
+  reason=$(sed -n 's/.*"Models run on the CPU","reason":"\([^"]*\)".*/\1/p' "$work/cuda")
+  [ -n "$reason" ] || fail "DEVICE=auto: no reason in the log: $(cat "$work/cuda")"
+  step "  DEVICE=auto: on the CPU, $reason"
   docker stop convoy-cuda-test >/dev/null
 fi
 step "passed"

@@ -28,7 +28,7 @@ pub enum Command {
     /// Run all three services in this process: what a single machine wants. Binds 127.0.0.1 unless told otherwise.
     #[command(after_help = EXIT_CODES)]
     Up(Box<UpArgs>),
-    /// Run model-serving: detections over gRPC.
+    /// Run model-serving: inference over gRPC and REST, and its metrics.
     #[command(after_help = EXIT_CODES)]
     ModelServing(Box<ModelServingArgs>),
     /// Run feature-service: the REST edge; it calls model-serving and results-service.

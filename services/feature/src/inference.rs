@@ -182,8 +182,11 @@ impl ModelServing {
     {
         let mut failed = None;
         loop {
-            let replica = self.replicas.choose(failed.as_ref().map(|(address, _)| *address)).await;
-            let replica = replica.map_err(unresolved)?;
+            let choice = self.replicas.choose(failed.as_ref().map(|(address, _)| *address));
+            let replica = match timeout_at(call.deadline, choice).await {
+                Ok(replica) => replica.map_err(unresolved)?,
+                Err(_) => return Err(Error::DeadlineExceeded { waiting_for: PEER }),
+            };
             let client = GrpcInferenceServiceClient::new(replica.channel())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(MAX_MESSAGE_BYTES);

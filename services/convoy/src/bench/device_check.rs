@@ -312,5 +312,9 @@ fn differ(name: &str, device: &Tensor, cpu: &Tensor) -> Option<Difference> {
     let apart: Vec<f64> =
         floats(device).iter().zip(floats(cpu)).map(|(a, b)| f64::from((a - b).abs())).collect();
     let mean_abs = apart.iter().sum::<f64>() / apart.len().max(1) as f64;
-    Some(Difference { output: name.to_owned(), max_abs: apart.into_iter().fold(0.0, f64::max), mean_abs })
+    // `f64::max` would take an output that is no number for none at all.
+    let max_abs = apart
+        .into_iter()
+        .fold(0.0, |most: f64, by| if by.is_nan() || most.is_nan() { f64::NAN } else { most.max(by) });
+    Some(Difference { output: name.to_owned(), max_abs, mean_abs })
 }

@@ -169,16 +169,22 @@ impl Replicas {
         found.dedup_by_key(|(address, _)| *address);
         let mut known = lock(&self.0.known);
         known.resolved = Some(Instant::now());
-        if let Some(failure) = failure
-            && found.is_empty()
-        {
-            return if known.replicas.is_empty() { Err(failure) } else { Ok(known.replicas.clone()) };
-        }
+        let kept = match failure {
+            Some(failure) if found.is_empty() && known.replicas.is_empty() => return Err(failure),
+            // A name server that does not answer is no reason to let go of what was reached before.
+            Some(failure) => {
+                tracing::warn!(failure, "The addresses of model-serving that are known are kept");
+                let is_new =
+                    |replica: &&Arc<Replica>| found.iter().all(|(address, _)| *address != replica.address);
+                known.replicas.iter().filter(is_new).cloned().collect()
+            }
+            None => Vec::new(),
+        };
         let replicas = found.into_iter().filter_map(|(address, name)| {
             let same = known.replicas.iter().find(|replica| replica.address == address);
             same.cloned().or_else(|| Replica::new(address, name))
         });
-        known.replicas = replicas.collect();
+        known.replicas = replicas.chain(kept).collect();
         Ok(known.replicas.clone())
     }
 }

@@ -90,8 +90,10 @@ impl fmt::Display for Report {
         writeln!(f, "cores     {}", self.cores)?;
         writeln!(f, "library   {}", self.library)?;
         writeln!(f, "model     {}\n", self.model)?;
-        if self.checked.difference.is_empty() {
+        if self.gpu.is_none() {
             writeln!(f, "The device is the CPU: there is nothing to compare its outputs with.\n")?;
+        } else if self.checked.difference.is_empty() {
+            writeln!(f, "No output is FP32 and of the CPU's size: nothing was compared.\n")?;
         }
         for Difference { output, max_abs, mean_abs } in &self.checked.difference {
             writeln!(f, "output `{output}`: from the CPU's {max_abs:.6} at most, {mean_abs:.6} in the mean")?;
