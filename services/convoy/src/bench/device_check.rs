@@ -42,20 +42,20 @@ pub struct DeviceCheckArgs {
     onnxruntime_lib: Option<PathBuf>,
 
     /// A photo to send, brought to the model's size. Default: patterns, in which a detector finds nothing.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, env = "DEVICE_CHECK_PHOTO", value_name = "PATH")]
     photo: Option<PathBuf>,
 
     /// Batch sizes to time, in rows, separated by commas.
-    #[arg(long, value_name = "ROWS", value_delimiter = ',', default_value = "1,2,4,8,16,32",
+    #[arg(long, env = "DEVICE_CHECK_BATCH_SIZES", value_name = "ROWS", value_delimiter = ',', default_value = "1,2,4,8,16,32",
           value_parser = clap::value_parser!(u16).range(1..=4096))]
     batch_sizes: Vec<u16>,
 
     /// Length of each measurement, after a tenth of it that is not counted.
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    #[arg(long, env = "DEVICE_CHECK_DURATION", value_name = "DURATION", default_value = "1s", value_parser = duration)]
     duration: Duration,
 
     /// Print one JSON document instead of tables.
-    #[arg(long)]
+    #[arg(long, env = "DEVICE_CHECK_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     json: bool,
 }
 
