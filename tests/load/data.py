@@ -13,7 +13,7 @@ text = base64.b64encode(photo).decode()
 pixels = random.Random(1).randbytes(300 * 300 * 3)
 infer = {
     "model_name": model,
-    "inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 300, 300, 3]}],
+    "inputs": [{"name": "images", "datatype": "UINT8", "shape": [1, 300, 300, 3]}],
     "outputs": [{"name": "detections"}],
     "raw_input_contents": [base64.b64encode(pixels).decode()],
 }

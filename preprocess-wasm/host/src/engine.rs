@@ -25,10 +25,6 @@ pub(crate) const THREAD_STACK_BYTES: usize = 4 << 20;
 /// Besides pixels, what a result holds: a few short strings.
 const RESULT_SLACK_BYTES: usize = 1 << 20;
 
-/// What is set to zero after an image instead of being given back to the system: each page of it that the next image
-/// touches is then no page fault, of which a photo has hundreds. Four times as much was slower again (docs/benchmarks.md).
-const KEPT_RESIDENT_BYTES: usize = 4 << 20;
-
 /// Core instances in a component, memories in it, tables in it. The embedded one has one of each.
 const MAX_CORE_INSTANCES: u32 = 8;
 const MAX_MEMORIES: u32 = 1;
@@ -279,9 +275,7 @@ fn wasmtime_config(config: &SandboxConfig) -> Config {
         .max_memories_per_component(MAX_MEMORIES)
         .max_tables_per_component(MAX_TABLES)
         .max_memory_size(config.limits.memory_bytes)
-        .table_elements(MAX_TABLE_ELEMENTS)
-        .linear_memory_keep_resident(KEPT_RESIDENT_BYTES)
-        .table_keep_resident(KEPT_RESIDENT_BYTES);
+        .table_elements(MAX_TABLE_ELEMENTS);
     let mut wasmtime = Config::new();
     wasmtime
         .wasm_component_model(true)
