@@ -137,8 +137,9 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
 async fn flood(count: usize, good: usize) {
     let (process, base) = convoy();
     let stopped = Arc::new(AtomicBool::new(true));
-    // What a server takes once and keeps, it has taken after this.
-    good_images(&base, good, Arc::clone(&stopped)).await;
+    // What a server takes once and keeps, for its threads and their heaps, it has taken after this: the same images, as many
+    // at once. A leak grows with every further one.
+    hostile_images(&base, count.min(400), good).await;
     let mut alone = good_images(&base, good, stopped).await;
     let before = resident(&process);
     let (statuses, mut beside) = hostile_images(&base, count, good).await;
