@@ -11,22 +11,11 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 seconds=${1:-5} rounds=${2:-3} clients=${CLIENTS:-32}
-venv=.convoy/load-venv
-if ! "$venv/bin/python" -c 'import flask, gunicorn' 2>/dev/null; then
-  python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet --requirement tests/load/requirements.txt
-fi
+# shellcheck source=tests/load/common.sh
+. tests/load/common.sh
+set_up_venv "flask, gunicorn"
 cargo build --quiet --release --locked -p results-service --example results_load
 load=${CARGO_TARGET_DIR:-target}/release/examples/results_load
-
-work=$(mktemp -d)
-pids=()
-finish() {
-  [ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
-  wait || true
-  rm -rf "$work"
-}
-trap finish EXIT
 
 if [ -n "${CONVOY:-}" ]; then
   "$CONVOY" results-service --results-addr 127.0.0.1:0 --admin-addr 127.0.0.1:0 --db-path "$work/convoy.db" \
@@ -35,16 +24,9 @@ else
   "$load" serve "$work/convoy.db" "$work/ready" 2>"$work/convoy.log" &
 fi
 pids+=($!)
-DB_PATH=$work/flask.db "$venv/bin/gunicorn" --chdir tests/load --workers 2 --bind 127.0.0.1:0 --log-level info \
-  flask_results:app 2>"$work/gunicorn.log" &
-pids+=($!)
-for _ in $(seq 300); do
-  ours=$(grep -oE '"results":"[^"]+' "$work/ready" 2>/dev/null | cut -d'"' -f4 || true)
-  theirs=$(grep -oE '127\.0\.0\.1:[0-9]+' "$work/gunicorn.log" | head -1 || true)
-  [ -n "$ours" ] && [ -n "$theirs" ] && break
-  sleep 0.1
-done
-[ -n "$ours" ] && [ -n "$theirs" ] || { echo "The services did not start." >&2; cat "$work"/*.log >&2; exit 1; }
+DB_PATH=$work/flask.db start_gunicorn flask_results:app
+ours=$(wait_for convoy_address results)
+theirs=$(wait_for gunicorn_address)
 
 declare -A url=([convoy]=http://$ours [flask]=http://$theirs)
 for round in $(seq "$rounds"); do

@@ -15,27 +15,19 @@ fi
 cargo build --quiet --release --locked -p results-service --example results_load
 load=${CARGO_TARGET_DIR:-target}/release/examples/results_load
 
-work=$(mktemp -d)
-finish() {
-  [ ! -s "$work/pid" ] || kill "$(cat "$work/pid")" 2>/dev/null || true
-  wait || true
-  rm -rf "$work"
-}
-trap finish EXIT
+# shellcheck source=tests/load/common.sh
+. tests/load/common.sh
 
 # shellcheck disable=SC2016
 strace -f -y -s 8192 -e trace=fsync,fdatasync,write,pwrite64,writev,sendto -e signal=none -o "$work/trace" \
-  bash -c 'echo $$ >"$0/pid"; exec "$1" serve "$0/predictions.db" "$0/ready"' "$work" "$load" 2>"$work/log" &
-for _ in $(seq 300); do
-  address=$(grep -oE '"results":"[^"]+' "$work/ready" 2>/dev/null | cut -d'"' -f4 || true)
-  [ -n "$address" ] && break
-  sleep 0.1
-done
-[ -n "$address" ] || { echo "The service did not start." >&2; cat "$work/log" >&2; exit 1; }
+  bash -c 'echo $$ >"$0/pid"; exec "$1" serve "$0/predictions.db" "$0/ready"' "$work" "$load" 2>"$work/convoy.log" &
+traced() { cat "$work/pid" 2>/dev/null || true; }
+pids+=("$(wait_for traced)")
+address=$(wait_for convoy_address results)
 "$load" post "http://$address" --seconds "$seconds" --ids "$work/ids"
-kill "$(cat "$work/pid")"
+kill "${pids[@]}"
 wait || true
-: >"$work/pid"
+pids=()
 
 python3 - "$work" <<'PY'
 import re, sys

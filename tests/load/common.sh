@@ -1,0 +1,52 @@
+# What the scripts of this folder share; each sources it with `. tests/load/common.sh` from the repository's root.
+#
+# `work` is a folder and `pids` the processes that end with the script. The services beside which Convoy is measured run
+# under gunicorn, from .convoy/load-venv.
+# shellcheck shell=bash
+
+venv=.convoy/load-venv
+work=$(mktemp -d)
+pids=()
+finish() {
+  [ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
+  wait || true
+  rm -rf "$work"
+}
+trap finish EXIT
+
+# Installs what the other services need, unless all of the MODULES can be imported: set_up_venv MODULES
+set_up_venv() {
+  if ! "$venv/bin/python" -c "import $1" 2>/dev/null; then
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --requirement tests/load/requirements.txt
+  fi
+}
+
+# Starts APP (module:name of this folder) on a free port: start_gunicorn APP
+start_gunicorn() {
+  "$venv/bin/python" -m gunicorn --chdir tests/load --workers 2 --bind 127.0.0.1:0 --log-level info "$1" 2>"$work/gunicorn.log" &
+  pids+=($!)
+}
+
+# Where gunicorn listens, HOST:PORT; empty while it does not.
+gunicorn_address() {
+  grep -oE '127\.0\.0\.1:[0-9]+' "$work/gunicorn.log" 2>/dev/null | head -1 || true
+}
+
+# Where a service of Convoy listens, by its name in the ready file ($work/ready); empty while it is not ready.
+convoy_address() {
+  cat "$work/ready" 2>/dev/null | tr -d ' \n' | grep -oE "\"$1\":\"[^\"]+" | cut -d'"' -f4 || true
+}
+
+# Prints what COMMAND prints once that is not empty; ends the script with the logs if it stays empty for 30 s.
+wait_for() {
+  local found
+  for _ in $(seq 300); do
+    found=$("$@")
+    [ -z "$found" ] || { echo "$found"; return; }
+    sleep 0.1
+  done
+  echo "The services did not start ($*):" >&2
+  tail -n 20 "$work"/*.log >&2
+  return 1
+}
