@@ -98,6 +98,21 @@ def line(name, run, requests):
     )
 
 
+def check(name, requests):
+    """What a run must show, as a sentence and whether it does; None for a run of which nothing is required."""
+    statuses = [status for _, _, status in requests]
+    if name.endswith("-half"):
+        bad = sum(status != "OK" for status in statuses)
+        return f"at half the capacity: {bad} of {len(statuses)} failed", bad == 0
+    if name.endswith("-twice"):
+        other = sum(status not in ("OK", "ResourceExhausted", "DeadlineExceeded") for status in statuses)
+        expired = 100 * statuses.count("DeadlineExceeded") / max(1, len(statuses))
+        p99 = quantile(answered(requests), 0.99)
+        text = f"at twice the capacity: {other} failed otherwise than refused, {expired:.2f} % expired, p99 {p99:.1f} ms"
+        return text, other == 0 and expired < 0.1 and p99 <= OBJECTIVE_MS
+    return None
+
+
 def k6_line(path):
     metrics = json.loads(path.read_text())["metrics"]
     took, checks = metrics["http_req_duration"], metrics["checks"]
@@ -109,7 +124,8 @@ def k6_line(path):
 
 
 def write(folder):
-    parts = []
+    """Whether all checks passed."""
+    parts, checks = [], []
     for path in sorted((folder / "runs").glob("*.json")):
         if path.name.startswith("k6-"):
             print(text := k6_line(path))
@@ -118,6 +134,8 @@ def write(folder):
         run, requests = load(path)
         print(text := line(path.stem, run, requests))
         parts.append(plots.heading(path.stem, text))
+        if required := check(path.stem, requests):
+            checks.append((path.stem, *required))
         good = answered(requests)
         parts.append(plots.histogram("Latency of what was answered, ms", good))
         seconds = by_second(requests)
@@ -133,6 +151,9 @@ def write(folder):
             if at:
                 print(f"{'':28} the knee is at {at}/s")
     (folder / "index.html").write_text(plots.page("Convoy under load", parts))
+    for name, text, passed in checks:
+        print(f"{'passed' if passed else 'FAILED'}: {name} {text}")
+    return all(passed for _, _, passed in checks)
 
 
 if __name__ == "__main__":
@@ -140,4 +161,4 @@ if __name__ == "__main__":
     if command == "rate":
         print(f"{rate(*load(path)):.3f}")
     else:
-        write(pathlib.Path(path))
+        sys.exit(not write(pathlib.Path(path)))
