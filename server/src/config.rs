@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use control::ModelControl;
-pub use units::{ByteSize, ParseUnitError, Slo};
+pub use units::{ByteSize, ParseUnitError, TimeLimit};
 
 /// The settings of model-serving. Every flag has an environment variable; the flag wins.
 #[derive(clap::Args, Clone, Debug)]
@@ -63,13 +63,19 @@ pub struct Config {
     /// Latency objective: time within which a request is answered, counted from its entry into the inference queue.
     /// What cannot make it is refused at once. With a unit (100ms, 1s), or none: only callers' deadlines count. A
     /// model's parameter slo_ms overrides it.
-    #[arg(long, env = "LATENCY_SLO", value_name = "DURATION|none", default_value_t = Slo::DEFAULT)]
-    pub slo: Slo,
+    #[arg(long, env = "LATENCY_SLO", value_name = "DURATION|none", default_value_t = TimeLimit::SLO)]
+    pub slo: TimeLimit,
 
     /// Memory, in bytes or with a unit (512MiB, 2GiB), that requests may hold together: bodies while they arrive and
     /// wait, decoded tensors, images being decoded. Past it new calls are refused with RESOURCE_EXHAUSTED or 429.
     #[arg(long, env = "MAX_INFLIGHT_BYTES", value_name = "BYTES", default_value_t = ByteSize::gib(1))]
     pub max_inflight_bytes: ByteSize,
+
+    /// Time that each further 16 KiB of a request's body, or what is left of it, may take to come. A body that is slower
+    /// is not waited for, and its memory is given back: 408 or DEADLINE_EXCEEDED. What we leave unread takes no time,
+    /// nor does a stream between two messages. With a unit (10s), or none: bodies are waited for without end.
+    #[arg(long, env = "BODY_TIMEOUT", value_name = "DURATION|none", default_value_t = TimeLimit::BODY)]
+    pub body_timeout: TimeLimit,
 
     /// Time that measuring one model's latencies may take while it loads. With a unit: 500ms, 3s.
     #[arg(long, env = "PROFILE_TIME", value_name = "DURATION", default_value = "3s", value_parser = units::duration)]
@@ -189,6 +195,9 @@ pub enum ConfigError {
 /// A longer objective, or time to measure, is more likely a slip of the unit than a wish.
 const MAX_SLO: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_PROFILE_TIME: Duration = Duration::from_secs(60 * 60);
+/// In a shorter time not even a healthy network always brings the next packet.
+const MIN_BODY_TIMEOUT: Duration = Duration::from_millis(100);
+const MAX_BODY_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// A shorter one would have clients do little else than connect.
 const MIN_CONNECTION_AGE: Duration = Duration::from_secs(1);
 /// With less, a photo of a telephone would not fit.
@@ -239,6 +248,14 @@ impl Config {
         if self.profile_time.is_zero() || self.profile_time > MAX_PROFILE_TIME {
             let expected = "more than 0s and at most 1h";
             return refuse("--profile-time", "PROFILE_TIME", format!("{:?}", self.profile_time), expected);
+        }
+        if self
+            .body_timeout
+            .limit()
+            .is_some_and(|limit| !(MIN_BODY_TIMEOUT..=MAX_BODY_TIMEOUT).contains(&limit))
+        {
+            let expected = "at least 100ms and at most 24h, or none";
+            return refuse("--body-timeout", "BODY_TIMEOUT", self.body_timeout.to_string(), expected);
         }
         if let Some(age) = self.max_connection_age
             && age < MIN_CONNECTION_AGE

@@ -50,6 +50,9 @@ pub enum ServingError {
     /// The caller's deadline passed, or cannot be met. The text is the whole sentence.
     #[error("{0}")]
     DeadlineExceeded(String),
+    /// The caller's: the body of its request stopped coming, or came too slowly. The text is the whole sentence.
+    #[error("{0}")]
+    BodyTooSlow(String),
     /// The server is loading or stopping. The text is the whole sentence.
     #[error("{0}")]
     Unavailable(String),
@@ -88,7 +91,7 @@ impl ServingError {
             | Self::NoDefaultModel => ErrorCode::NotFound,
             Self::TooLarge(_) => ErrorCode::TooLarge,
             Self::Overloaded { .. } => ErrorCode::Overloaded,
-            Self::DeadlineExceeded(_) => ErrorCode::DeadlineExceeded,
+            Self::DeadlineExceeded(_) | Self::BodyTooSlow(_) => ErrorCode::DeadlineExceeded,
             Self::Unavailable(_) => ErrorCode::Unavailable,
             Self::Sandbox(error) | Self::Image { error, .. } => sandbox_code(error),
             Self::ExecutionFailed { .. } | Self::Internal(_) => ErrorCode::Internal,

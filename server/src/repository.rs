@@ -33,7 +33,7 @@ use service_kit::Readiness;
 
 use crate::backend::Device;
 use crate::backend::onnx::OnnxRuntime;
-use crate::config::Slo;
+use crate::config::TimeLimit;
 use crate::error::{LoadError, ServingError};
 use crate::scheduler::ServingObserver;
 use operations::Shared;
@@ -94,7 +94,7 @@ impl RepositoryConfig {
     /// Default of [`RepositoryConfig::profile_time`].
     pub const DEFAULT_PROFILE_TIME: Duration = Duration::from_secs(3);
     /// Default of [`RepositoryConfig::slo`].
-    pub const DEFAULT_SLO: Option<Duration> = Slo::DEFAULT.limit();
+    pub const DEFAULT_SLO: Option<Duration> = TimeLimit::SLO.limit();
 
     /// The defaults, for models at `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {

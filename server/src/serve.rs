@@ -111,6 +111,7 @@ pub async fn run(
         Arc::clone(&metrics),
         audit,
         config.max_inflight_bytes.get(),
+        config.body_timeout.limit(),
         readiness.clone(),
         shutdown.clone(),
     )?);

@@ -3,13 +3,13 @@
 use crate::audit::AuditLog;
 use crate::error::ServingError;
 use crate::inference::offload::Offload;
-use crate::limits::{self, EarlyRefusals, InFlight, Reason};
+use crate::limits::{self, Due, EarlyRefusals, InFlight, Progress, Reason};
 use crate::metrics::Metrics;
 use crate::repository::{ModelRepository, ModelVersion};
 use sandbox::Sandbox;
 use service_kit::{ErrorCode, Readiness, Shutdown};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The part of `--max-inflight-bytes` that is left to what is not counted (one over this): what connections buffer
 /// before it is a body, and what the allocator loses. 500 callers who trickle large bodies, each on a connection of its own,
@@ -28,6 +28,7 @@ pub(crate) struct ServingState {
     pub(crate) in_flight: InFlight,
     /// Counts requests that were refused before all of them was read.
     pub(crate) early_refusals: EarlyRefusals,
+    body_timeout: Option<Duration>,
     readiness: Readiness,
     shutdown: Shutdown,
 }
@@ -38,6 +39,7 @@ impl ServingState {
         metrics: Arc<Metrics>,
         audit: AuditLog,
         max_inflight_bytes: usize,
+        body_timeout: Option<Duration>,
         readiness: Readiness,
         shutdown: Shutdown,
     ) -> Result<Self, prometheus::Error> {
@@ -53,6 +55,7 @@ impl ServingState {
             offload: Offload::new(),
             in_flight,
             early_refusals,
+            body_timeout,
             readiness,
             shutdown,
         })
@@ -62,6 +65,11 @@ impl ServingState {
     /// memory that requests hold, until the guest ends, which may be after its caller has gone.
     pub(crate) fn metered_sandbox(&self, model: &ModelVersion) -> Sandbox {
         model.sandbox().unwrap_or(&self.sandbox).metered(Arc::new(self.in_flight.permit()))
+    }
+
+    /// How long a new request's body is waited for.
+    pub(crate) fn progress(&self, due: Due) -> Progress {
+        Progress::new(self.body_timeout, due, self.early_refusals.clone())
     }
 
     /// Gives the handlers their models, loaded or not; only the first call counts.
@@ -151,7 +159,6 @@ fn mildest(refusals: Vec<ServingError>) -> Option<ServingError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_refusal_by_all_models_is_told_as_the_one_that_ends_first() {

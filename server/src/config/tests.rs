@@ -66,6 +66,7 @@ fn limits_have_the_documented_defaults() {
     let config = parse(&[]);
     assert_eq!(config.slo.limit(), Some(Duration::from_secs(1)));
     assert_eq!(config.max_inflight_bytes.get(), 1 << 30);
+    assert_eq!(config.body_timeout.limit(), Some(Duration::from_secs(10)));
     assert_eq!(config.profile_time, Duration::from_secs(3));
     assert_eq!(config.default_max_batch_size, 8);
     let repository = config.repository();
@@ -87,12 +88,16 @@ fn limits_are_read_and_checked() {
     assert_eq!(config.repository().slo, Some(Duration::from_millis(100)));
     assert_eq!(config.max_inflight_bytes.get(), 512 << 20);
     assert_eq!(parse(&["--slo=none"]).repository().slo, None);
+    let patient = parse(&["--body-timeout=none"]);
+    assert_eq!((patient.validate(), patient.body_timeout.limit()), (Ok(()), None));
     for (argument, sentence) in [
         ("--slo=0s", "--slo"),
         ("--slo=48h", "--slo"),
         ("--profile-time=0s", "--profile-time"),
         ("--profile-time=2h", "--profile-time"),
         ("--max-inflight-bytes=1000", "--max-inflight-bytes"),
+        ("--body-timeout=0s", "--body-timeout"),
+        ("--body-timeout=48h", "--body-timeout"),
     ] {
         let error = parse(&[argument]).validate().unwrap_err();
         assert!(matches!(error, ConfigError::OutOfRange { .. }), "{argument}: {error}");

@@ -1,4 +1,4 @@
-//! Settings with units: durations, sizes, and the latency objective.
+//! Settings with units: durations, sizes, and limits of time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,27 +9,29 @@ use std::time::Duration;
 #[error("expected {0}")]
 pub struct ParseUnitError(&'static str);
 
-/// A latency objective: a duration with its unit, or `none`.
+/// A limit of time: a duration with its unit, or `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slo(Option<Duration>);
+pub struct TimeLimit(Option<Duration>);
 
-impl Slo {
-    /// One second: few load tools ever meet a refusal at it.
-    pub const DEFAULT: Self = Self(Some(Duration::from_secs(1)));
+impl TimeLimit {
+    /// The latency objective: one second, at which few load tools ever meet a refusal.
+    pub const SLO: Self = Self(Some(Duration::from_secs(1)));
+    /// The time for the next part of a request's body: ten seconds.
+    pub const BODY: Self = Self(Some(Duration::from_secs(10)));
 
-    /// The objective; `None`: only callers' deadlines count.
+    /// The limit; `None`: there is none.
     pub const fn limit(self) -> Option<Duration> {
         self.0
     }
 }
 
-impl From<Option<Duration>> for Slo {
+impl From<Option<Duration>> for TimeLimit {
     fn from(limit: Option<Duration>) -> Self {
         Self(limit)
     }
 }
 
-impl FromStr for Slo {
+impl FromStr for TimeLimit {
     type Err = ParseUnitError;
 
     fn from_str(text: &str) -> Result<Self, ParseUnitError> {
@@ -41,7 +43,7 @@ impl FromStr for Slo {
     }
 }
 
-impl fmt::Display for Slo {
+impl fmt::Display for TimeLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(limit) => write!(f, "{limit:?}"),
@@ -164,18 +166,18 @@ mod tests {
             assert_eq!(size.to_string().parse(), Ok(size), "{size}");
         }
         for slo in ["none", "100ms", "1s", "1.5s"] {
-            let slo: Slo = slo.parse().unwrap();
+            let slo: TimeLimit = slo.parse().unwrap();
             assert_eq!(slo.to_string().parse(), Ok(slo), "{slo}");
         }
-        assert_eq!((ByteSize::gib(1).to_string(), Slo::DEFAULT.to_string()), ("1GiB".into(), "1s".into()));
+        assert_eq!((ByteSize::gib(1).to_string(), TimeLimit::SLO.to_string()), ("1GiB".into(), "1s".into()));
     }
 
     #[test]
-    fn an_objective_needs_a_unit() {
-        assert_eq!("NONE".parse(), Ok(Slo(None)));
-        assert_eq!("100ms".parse(), Ok(Slo(Some(Duration::from_millis(100)))));
+    fn a_limit_of_time_needs_a_unit() {
+        assert_eq!("NONE".parse(), Ok(TimeLimit(None)));
+        assert_eq!("100ms".parse(), Ok(TimeLimit(Some(Duration::from_millis(100)))));
         for text in ["100", "-1s", "soon", ""] {
-            assert!(text.parse::<Slo>().is_err(), "{text}");
+            assert!(text.parse::<TimeLimit>().is_err(), "{text}");
         }
     }
 }

@@ -9,7 +9,7 @@ use super::call::Call;
 use super::failure;
 use super::inflate::{self, Inflater};
 use crate::error::ServingError;
-use crate::limits::{CountedBody, HeldBody, Reason};
+use crate::limits::{CountedBody, Due, HeldBody, Reason};
 use crate::state::ServingState;
 use http::{Request, Response};
 use std::error::Error;
@@ -86,6 +86,9 @@ where
                 return Box::pin(async { Ok(response) });
             }
         }
+        // Of a stream, and of what is not ours (health, reflection), only messages that have begun are due.
+        let unary = path != MODEL_STREAM_INFER && (carrying.is_some() || path.starts_with(COMPRESSIBLE));
+        let progress = self.state.progress(if unary { Due::Body } else { Due::Messages });
         let permit = self.state.in_flight.permit();
         if let Some(call) = request.extensions_mut().get_mut::<Call>() {
             call.hold(permit.clone());
@@ -93,7 +96,8 @@ where
         let method = carrying.map_or("GRPCInferenceService", |(_, method)| *method);
         let free = if carrying.is_some() { 0 } else { FREE_BYTES };
         let counted = permit.clone();
-        let mut request = request.map(|body| Body::new(CountedBody::new(body, counted, free, refuse)));
+        let counted = |body| Body::new(CountedBody::new(body, counted, free, progress, refuse));
+        let mut request = request.map(counted);
         if request.uri().path().starts_with(COMPRESSIBLE)
             && let Some(encoding) = inflate::take_encoding(request.headers_mut())
         {
@@ -118,5 +122,6 @@ where
 
 /// What tonic answers when the body ends with this error. The rest of the body is not wanted.
 fn refuse(error: ServingError, _rest: Body) -> Box<dyn Error + Send + Sync> {
+    tracing::debug!(code = error.code().as_str(), %error, "The body of a call was not read to its end");
     Box::new(failure::status(&error))
 }

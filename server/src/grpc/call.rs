@@ -38,6 +38,13 @@ impl Call {
         other.grow(bytes - own.hand_over(other, bytes))
     }
 
+    /// Nothing of the body is kept any more: what was counted of it is given back.
+    pub(super) fn let_go(&self) {
+        if let Some(permit) = &self.permit {
+            permit.give_back(permit.bytes());
+        }
+    }
+
     /// Counts what the call holds into `permit`.
     pub(super) fn hold(&mut self, permit: Permit) {
         self.permit = Some(permit);

@@ -10,7 +10,7 @@ use super::failure;
 use crate::error::ServingError;
 use crate::inference::compression::{DECOMPRESSION_COST, Encoding};
 use crate::inference::offload::Offload;
-use crate::limits::Permit;
+use crate::limits::{MESSAGE_PREFIX_BYTES, Permit};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use http::HeaderMap;
@@ -23,7 +23,7 @@ use tonic::body::Body;
 /// The header that says how messages are compressed, if they are.
 const GRPC_ENCODING: &str = "grpc-encoding";
 /// Before each message: whether it is compressed (1), and its length (4, big-endian).
-pub(super) const PREFIX_BYTES: usize = 5;
+pub(super) const PREFIX_BYTES: usize = MESSAGE_PREFIX_BYTES;
 
 /// Takes the encoding out of `headers`, if it is one that is known here. Of another, tonic says that it is not.
 pub(super) fn take_encoding(headers: &mut HeaderMap) -> Option<Encoding> {

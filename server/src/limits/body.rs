@@ -1,6 +1,6 @@
 //! Bodies that are counted while they arrive, and answers that are counted until they are sent.
 
-use super::Permit;
+use super::{Permit, Progress};
 use crate::error::ServingError;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -20,19 +20,27 @@ pub(crate) struct CountedBody<B> {
     permit: Permit,
     /// Bytes that are not counted.
     free: usize,
+    progress: Progress,
     refuse: fn(ServingError, B) -> BoxError,
 }
 
 impl<B> CountedBody<B> {
-    /// Counts the frames of `inner` into `permit`, but for the first `free` bytes. `refuse` makes the error of a body
-    /// that found no room, and decides what becomes of the rest of it.
+    /// Counts the frames of `inner` into `permit`, but for the first `free` bytes, and waits for them as long as
+    /// `progress` allows. `refuse` makes the error of a body that found no room or is too slow, and decides what becomes
+    /// of the rest of it.
     pub(crate) fn new(
         inner: B,
         permit: Permit,
         free: usize,
+        progress: Progress,
         refuse: fn(ServingError, B) -> BoxError,
     ) -> Self {
-        Self { inner: Some(inner), permit, free, refuse }
+        Self { inner: Some(inner), permit, free, progress, refuse }
+    }
+
+    fn fail<T>(&mut self, error: ServingError) -> Poll<Option<Result<T, BoxError>>> {
+        let rest = self.inner.take();
+        Poll::Ready(rest.map(|rest| Err((self.refuse)(error, rest))))
     }
 
     fn count(&mut self, bytes: usize) -> Result<(), ServingError> {
@@ -55,18 +63,20 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
-        let frame = match ready!(Pin::new(inner).poll_frame(cx)) {
-            None => return Poll::Ready(None),
-            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-            Some(Ok(frame)) => frame,
-        };
-        let bytes = frame.data_ref().map_or(0, Bytes::len);
-        match self.count(bytes) {
-            Ok(()) => Poll::Ready(Some(Ok(frame))),
-            Err(error) => {
-                let rest = self.inner.take();
-                Poll::Ready(rest.map(|rest| Err((self.refuse)(error, rest))))
+        let frame = match Pin::new(inner).poll_frame(cx) {
+            Poll::Pending => {
+                let too_slow = ready!(self.progress.poll_too_slow(cx));
+                return self.fail(too_slow);
             }
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(Some(Ok(frame))) => frame,
+        };
+        let data = frame.data_ref().map_or(&[][..], |data| data);
+        self.progress.came(data);
+        match self.count(data.len()) {
+            Ok(()) => Poll::Ready(Some(Ok(frame))),
+            Err(error) => self.fail(error),
         }
     }
 

@@ -15,10 +15,12 @@ pub(crate) enum Reason {
     Hopeless,
     /// `--max-inflight-bytes`.
     Memory,
+    /// `--body-timeout`.
+    Slow,
 }
 
 impl Reason {
-    const ALL: [Self; 3] = [Self::Backlog, Self::Hopeless, Self::Memory];
+    const ALL: [Self; 4] = [Self::Backlog, Self::Hopeless, Self::Memory, Self::Slow];
 
     /// Why a model refused.
     pub(crate) fn of(refusal: &ServingError) -> Self {
@@ -64,6 +66,7 @@ impl Reason {
             Self::Backlog => "backlog",
             Self::Hopeless => "hopeless",
             Self::Memory => "memory",
+            Self::Slow => "slow_body",
         }
     }
 }

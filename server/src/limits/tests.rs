@@ -14,6 +14,11 @@ fn refuse<B>(error: ServingError, _rest: B) -> Box<dyn std::error::Error + Send 
     error.into()
 }
 
+/// Waits for a body without end.
+fn endless() -> Progress {
+    Progress::new(None, Due::Body, EarlyRefusals::new().unwrap())
+}
+
 /// What may happen to a call.
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -151,7 +156,8 @@ async fn a_body_is_counted_frame_by_frame_and_ends_when_there_is_no_room() {
     let budget = InFlight::new(100);
     let permit = budget.permit();
     let (sender, frames) = mpsc::channel::<Result<_, std::io::Error>>(4);
-    let mut body = CountedBody::new(StreamBody::new(ReceiverStream::new(frames)), permit.clone(), 10, refuse);
+    let mut body =
+        CountedBody::new(StreamBody::new(ReceiverStream::new(frames)), permit.clone(), 10, endless(), refuse);
     for (size, used) in [(6, 0), (6, 2), (90, 92)] {
         sender.send(Ok(Frame::data(Bytes::from(vec![0; size])))).await.unwrap();
         body.frame().await.unwrap().unwrap();
@@ -177,7 +183,8 @@ async fn slow_bodies_neither_exceed_the_budget_nor_wait_for_each_other() {
         .map(|_| {
             let (sender, frames) = mpsc::channel::<Result<_, std::io::Error>>(1);
             let permit = budget.permit();
-            let body = CountedBody::new(StreamBody::new(ReceiverStream::new(frames)), permit, 0, refuse);
+            let body =
+                CountedBody::new(StreamBody::new(ReceiverStream::new(frames)), permit, 0, endless(), refuse);
             Some((sender, body))
         })
         .collect();

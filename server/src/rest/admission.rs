@@ -2,14 +2,14 @@
 
 use super::{Named, failure};
 use crate::error::ServingError;
-use crate::limits::{CountedBody, HeldBody, Reason};
+use crate::limits::{CountedBody, Due, HeldBody, Reason};
 use crate::state::ServingState;
 use axum::RequestPartsExt as _;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{Path, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use http::header;
+use http::{HeaderValue, StatusCode, Version, header};
 use service_kit::http_server::discard;
 use std::error::Error;
 use std::sync::Arc;
@@ -37,8 +37,13 @@ pub(super) async fn admit(State(state): State<Arc<ServingState>>, request: Reque
     let permit = state.in_flight.permit();
     parts.extensions.insert(permit.clone());
     let free = if carrying { 0 } else { FREE_BYTES };
-    let body = Body::new(CountedBody::new(body, permit.clone(), free, refuse));
-    let response = next.run(Request::from_parts(parts, body)).await;
+    let body = CountedBody::new(body, permit.clone(), free, state.progress(Due::Body), refuse);
+    let has_header = parts.version <= Version::HTTP_11;
+    let mut response = next.run(Request::from_parts(parts, Body::new(body))).await;
+    if response.status() == StatusCode::REQUEST_TIMEOUT && has_header {
+        // What may still come of the body is nobody's.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if permit.was_refused() {
         state.early_refusals.count(Reason::Memory);
     }
@@ -49,9 +54,12 @@ pub(super) async fn admit(State(state): State<Arc<ServingState>>, request: Reque
     response.map(|body| Body::new(HeldBody::new(body, permit, false)))
 }
 
-/// The error of a body that found no room; see [`refusal`]. What the client still sends is read and thrown away.
+/// The error of a body that found no room or came too slowly; see [`refusal`]. What a client still sends at its own speed
+/// is read and thrown away.
 fn refuse(error: ServingError, rest: Body) -> Box<dyn Error + Send + Sync> {
-    discard(rest);
+    if !matches!(error, ServingError::BodyTooSlow(_)) {
+        discard(rest);
+    }
     Box::new(error)
 }
 

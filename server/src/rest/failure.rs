@@ -36,7 +36,12 @@ pub(super) fn answer(error: &ServingError, model: &str, request_id: &str) -> Jso
             log!(info);
         }
     }
-    let answer = JsonError::new(code, error.public_message()).with_retry_after(error.retry_after());
+    let answer = match error {
+        ServingError::BodyTooSlow(sentence) => {
+            JsonError::new(ErrorCode::InvalidInput, sentence).with_status(StatusCode::REQUEST_TIMEOUT)
+        }
+        error => JsonError::new(code, error.public_message()).with_retry_after(error.retry_after()),
+    };
     if request_id.is_empty() { answer } else { answer.with_request_id(request_id) }
 }
 

@@ -111,7 +111,7 @@ fn header_length(headers: &HeaderMap) -> Result<Option<usize>, ServingError> {
 ///
 /// # Errors
 /// `TooLarge` for one over the limit, `InvalidInput` for one that is cut off, `Overloaded` for one that there is no
-/// memory for.
+/// memory for, `BodyTooSlow` for one that stops coming.
 pub(super) async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, ServingError> {
     let too_large = || {
         ServingError::TooLarge(format!(

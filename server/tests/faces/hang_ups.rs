@@ -50,6 +50,8 @@ async fn busy_server(queue_size: u32) -> (Server, TempDir) {
     let mut config = config(repository.path().to_str().unwrap());
     config.slo = "none".parse().unwrap();
     config.queue_size = queue_size;
+    // Whoever sends half a message here goes when the test says so.
+    config.body_timeout = None.into();
     (Server::ready(config).await, repository)
 }
 

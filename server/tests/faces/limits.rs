@@ -89,7 +89,10 @@ async fn callers_that_trickle_large_bodies_stay_within_the_budget_and_all_are_an
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn past_the_budget_calls_are_refused_on_their_headers_and_health_is_answered() {
-    let server = server(16).await;
+    let mut config = config("models");
+    config.max_inflight_bytes = ByteSize::from(16 << 20);
+    config.body_timeout = None.into();
+    let server = Server::ready(config).await;
     let mut connection = Connection::open(server.grpc).await;
     let message = upload(4);
     // Seven eighths are held by calls that do not come to their end.

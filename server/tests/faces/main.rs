@@ -13,5 +13,6 @@ mod own_preprocessing;
 mod predict;
 mod rest_infer;
 mod rest_types;
+mod slow_bodies;
 mod streams;
 mod support;

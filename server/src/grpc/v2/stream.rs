@@ -73,9 +73,10 @@ pub(super) fn start(state: Arc<ServingState>, call: Call, requests: Streaming<Mo
 async fn answer_all(
     state: &ServingState,
     call: &Call,
-    mut requests: Streaming<ModelInferRequest>,
+    requests: Streaming<ModelInferRequest>,
     answers: &mpsc::Sender<Result<Answer, Status>>,
 ) {
+    let mut requests = Some(requests);
     let mut in_flight = FuturesOrdered::new();
     // Answers that wait for their reader, in order. The others go on meanwhile.
     let mut finished = VecDeque::new();
@@ -92,6 +93,10 @@ async fn answer_all(
             }
             return;
         }
+        if ended.is_some() && requests.take().is_some() {
+            // What came of a message that will never be whole is not kept until the others are answered.
+            call.let_go();
+        }
         let may_read = ended.is_none() && in_flight.len() + finished.len() < IN_FLIGHT;
         tokio::select! {
             biased;
@@ -100,7 +105,7 @@ async fn answer_all(
                 _ => return,
             },
             Some(answer) = in_flight.next() => finished.push_back(answer),
-            message = requests.message(), if may_read => match message {
+            message = next(&mut requests), if may_read => match message {
                 Ok(Some(request)) => in_flight.push_back(answer(state, call, request)),
                 Ok(None) => ended = Some(None),
                 // Nothing can be read from the stream after this.
@@ -110,6 +115,15 @@ async fn answer_all(
             },
             () = state.shutdown().stopping(), if ended.is_none() => ended = Some(None),
         }
+    }
+}
+
+async fn next(
+    requests: &mut Option<Streaming<ModelInferRequest>>,
+) -> Result<Option<ModelInferRequest>, Status> {
+    match requests {
+        Some(requests) => requests.message().await,
+        None => Ok(None),
     }
 }
 
