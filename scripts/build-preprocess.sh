@@ -31,7 +31,7 @@ print(*[target["name"].replace("-", "_") for target in targets if "cdylib" in ta
 # With what is built already: `make run` has made a release, `make test` a debug build.
 profile=release
 [ -x target/release/convoy ] || [ ! -d target/debug/deps ] || profile=dev
-echo "build-preprocess: compiling $folder (the first time, what makes the component as well)"
+echo "build-preprocess: compiling $folder; the first time, what makes and checks the component, too"
 cargo run --quiet --locked --profile "$profile" -p sandbox --example component -- \
   "$folder" "$module.wasm" "$PWD/target/guest" "$out"
 echo "build-preprocess: $out, $(wc -c <"$out") bytes"
