@@ -156,7 +156,8 @@ impl ModelRepository {
     }
 
     /// Keeps `readiness` from being ready until each model that is to be served from the start is served with all its
-    /// versions, or was unloaded on request.
+    /// versions, or was unloaded on request; and whenever later no instance of one of them works. Call it before anything
+    /// is loaded.
     pub fn hold_until_served(&self, readiness: &Readiness) {
         self.shared.hold_until_served(readiness);
     }

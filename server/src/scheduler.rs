@@ -9,6 +9,7 @@
 //! | `shared` | the queue under its lock |
 //! | `instance` | the thread that owns an engine, and the engine that all share |
 //! | `engine` | a backend at work |
+//! | `repair` | what is broken, and when it is tried again |
 //! | `batch`, `pixels` | requests become a batch, outputs become answers |
 //! | `assembly` | the same by itself, for benchmarks |
 //! | `observer` | what metrics are told |
@@ -24,6 +25,7 @@ mod observer;
 mod pixels;
 pub mod policy;
 mod profile;
+mod repair;
 mod request;
 mod shared;
 
@@ -37,8 +39,9 @@ use tracing::Span;
 use crate::backend::{Backend, BackendFactory};
 use crate::error::ServingError;
 use engine::Engine;
-use instance::{ModelInstance, WideEngine};
+use instance::ModelInstance;
 use policy::{BatchPolicy, Refused};
+use repair::WideEngine;
 use request::{QueuedRequest, Reply};
 use shared::{Shared, State, expired};
 
@@ -47,8 +50,8 @@ pub(crate) use shared::lock;
 
 pub use admission::{InputSpec, PixelInput, Signature};
 pub use observer::{
-    BatchReport, CloseReason, DeadWork, ModelLabels, NoObserver, RefusalReason, RequestReport,
-    ServingObserver, Stage,
+    BatchReport, BrokenInstances, CloseReason, DeadWork, ModelLabels, NoObserver, RefusalReason,
+    RequestReport, ServingObserver, Stage,
 };
 pub use pixels::{Layout, PixelConversion, PixelType};
 pub use policy::{Lane, PolicyLimits, QueuePolicy};
@@ -113,8 +116,7 @@ impl Scheduler {
         };
         let wide = wide.map(|parts| Mutex::new(WideEngine::new(Engine::new(&signature, parts))));
         let shared = Arc::new(Shared {
-            instances: narrow.len(),
-            state: Mutex::new(State::new(BatchPolicy::new(limits, profiles))),
+            state: Mutex::new(State::new(BatchPolicy::new(limits, profiles), narrow.len())),
             signature,
             version,
             observer,
@@ -158,6 +160,11 @@ impl Scheduler {
     /// Requests that wait.
     pub fn pending(&self) -> usize {
         lock(&self.shared.state).policy.len()
+    }
+
+    /// Instances that have no working backend now.
+    pub fn broken_instances(&self) -> BrokenInstances {
+        lock(&self.shared.state).broken.clone()
     }
 
     /// What is known about how long batches take.
@@ -229,7 +236,7 @@ impl Scheduler {
                 shared.signature.model
             )));
         }
-        if state.broken == shared.instances {
+        if state.broken.is_all() {
             refuse(RefusalReason::Unavailable);
             return Err(shared.being_rebuilt());
         }

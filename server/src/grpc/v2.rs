@@ -117,7 +117,8 @@ impl proto::grpc_inference_service_server::GrpcInferenceService for InferenceSer
         request: Request<proto::ModelReadyRequest>,
     ) -> Result<Response<proto::ModelReadyResponse>, Status> {
         let proto::ModelReadyRequest { name, version } = request.into_inner();
-        let ready = self.state.model(&name, &version).is_ok();
+        let model = self.state.model(&name, &version);
+        let ready = model.is_ok_and(|model| model.not_ready_because().is_none());
         Ok(Response::new(proto::ModelReadyResponse { ready }))
     }
 

@@ -40,6 +40,7 @@ pub(super) struct Families {
     pub(super) dead_seconds: CounterVec,
     /// Besides: `provider`, `fallback`.
     pub(super) execution_provider: IntGaugeVec,
+    pub(super) broken: IntGaugeVec,
     pub(super) objective: GaugeVec,
     pub(super) configured_objective: GaugeVec,
     /// How many loaded versions have the same labels: while a version is loaded again there are two for a while.
@@ -70,6 +71,10 @@ impl Families {
         let provider = Opts::new(
             "convoy_model_execution_provider",
             "1 for what the model runs on; fallback: whether that is because it could not run on a GPU",
+        );
+        let broken = Opts::new(
+            "convoy_instances_broken",
+            "Instances of the model that failed and could not be made anew; they are tried again",
         );
         let dead_seconds = Opts::new(
             "convoy_dead_work_seconds_total",
@@ -174,6 +179,7 @@ impl Families {
                 registry,
                 IntGaugeVec::new(provider, &labels(&["provider", "fallback"]))?,
             )?,
+            broken: add(registry, IntGaugeVec::new(broken, &MODEL)?)?,
             objective: gauge(
                 "convoy_latency_objective_seconds",
                 "Latency objective that is kept, in seconds; absent when only callers' deadlines count",

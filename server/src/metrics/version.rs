@@ -7,8 +7,8 @@ use super::families::Families;
 use super::{FailureReason, microseconds};
 use crate::backend::ExecutionProvider;
 use crate::scheduler::{
-    BatchReport, CloseReason, DeadWork, Lane, ModelLabels, RefusalReason, RequestReport, ServingObserver,
-    Stage, lock,
+    BatchReport, BrokenInstances, CloseReason, DeadWork, Lane, ModelLabels, RefusalReason, RequestReport,
+    ServingObserver, Stage, lock,
 };
 use prometheus::{Counter, Histogram, IntCounter, IntGauge};
 use service_kit::ErrorCode;
@@ -38,6 +38,7 @@ pub(super) struct VersionMetrics {
     batches_closed: [[IntCounter; Lane::ALL.len()]; CloseReason::ALL.len()],
     prediction_ratio: Histogram,
     refused: [[IntCounter; Stage::ALL.len()]; RefusalReason::ALL.len()],
+    broken: IntGauge,
     dead_rows: [IntCounter; DeadWork::ALL.len()],
     dead_seconds: [Counter; DeadWork::ALL.len()],
 }
@@ -50,7 +51,11 @@ impl VersionMetrics {
         *users.entry([model.to_owned(), version.to_owned()]).or_default() += 1;
         let f = families;
         let one = [model, version];
+        let broken = f.broken.with_label_values(&one);
+        // The version before it may have been.
+        broken.set(0);
         Self {
+            broken,
             families: Arc::clone(families),
             labels: [model.to_owned(), version.to_owned()],
             success: f.success.with_label_values(&one),
@@ -138,6 +143,10 @@ impl ServingObserver for VersionMetrics {
         self.dead_seconds[why as usize].inc_by(compute.as_secs_f64());
     }
 
+    fn instances_broken(&self, _: ModelLabels<'_>, broken: &BrokenInstances) {
+        self.broken.set(i64::try_from(broken.count()).unwrap_or(i64::MAX));
+    }
+
     fn placed(&self, _: ModelLabels<'_>, provider: ExecutionProvider, fell_back: bool) {
         let [model, version] = self.labels.each_ref().map(String::as_str);
         self.forget_placement();
@@ -192,7 +201,7 @@ impl Drop for VersionMetrics {
                 $(drop(f.$family.remove_label_values(&one));)*
             };
         }
-        remove!(success, inferences, executions, pending, batch_rows, prediction_ratio);
+        remove!(success, inferences, executions, pending, batch_rows, prediction_ratio, broken);
         remove!(request_us, queue_us, compute_input_us, compute_infer_us, compute_output_us);
         remove!(request_seconds, queue_seconds, objective, configured_objective);
         remove!(compute_input_seconds, compute_infer_seconds, compute_output_seconds);

@@ -19,7 +19,7 @@ pub struct IndexEntry {
     pub version: String,
     /// `READY`, `LOADING`, `UNLOADING` or `UNAVAILABLE`, as Triton names them; empty when the model was never loaded.
     pub state: &'static str,
-    /// Why it is not ready; empty when it is.
+    /// Why it is not ready, or what of it is broken although it is; empty when nothing is.
     pub reason: String,
 }
 

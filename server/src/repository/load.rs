@@ -13,7 +13,7 @@ use super::complete::{CompletedModel, complete};
 use super::discover::ModelSource;
 use super::instances::Sessions;
 use super::labels;
-use super::observer::VersionObserver;
+use super::observer::{VersionObserver, Watchers};
 use super::parameters::Parameters;
 use super::placement::{self, Placement};
 use super::preprocessing::{self, COMPONENT_FILE};
@@ -37,7 +37,7 @@ pub(crate) fn load_version(
     source: &ModelSource,
     (number, file): &(u64, std::path::PathBuf),
     sandbox: Option<Sandbox>,
-    observer: Arc<dyn ServingObserver>,
+    watchers: Watchers,
     retirement: Retirement,
 ) -> Result<ModelVersion, LoadError> {
     let loading = Loading { runtime, repository, source, file };
@@ -69,7 +69,7 @@ pub(crate) fn load_version(
     let started = loading.start(&parameters, &signature)?;
     let version = number.to_string();
     let statistics = Arc::new(VersionStatistics::new(signature.max_batch_size));
-    let observer = Arc::new(VersionObserver::new(Arc::clone(&statistics), observer, &source.name, &version));
+    let observer = Arc::new(VersionObserver::new(Arc::clone(&statistics), watchers, &source.name, &version));
     let options = SchedulerOptions {
         signature: Arc::clone(&signature),
         version: version.clone(),

@@ -1,32 +1,44 @@
 //! Who is told what one version does: its statistics, and whoever observes the server.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use service_kit::ErrorCode;
+use service_kit::{ErrorCode, Hold, Readiness};
 
 use super::statistics::VersionStatistics;
 use crate::backend::ExecutionProvider;
 use crate::scheduler::{
-    BatchReport, DeadWork, ModelLabels, RefusalReason, RequestReport, ServingObserver, Stage,
+    BatchReport, BrokenInstances, DeadWork, ModelLabels, RefusalReason, RequestReport, ServingObserver,
+    Stage, lock,
 };
 
-/// Tells a version's statistics, then the server's observer.
+/// Who is told what versions do.
+pub(crate) struct Watchers {
+    /// The server's observer.
+    pub(crate) observer: Arc<dyn ServingObserver>,
+    /// Held while nothing of the version can be run; `None`: the server is ready without it.
+    pub(crate) readiness: Option<Readiness>,
+}
+
+/// Tells a version's statistics, then the server's observer, and its readiness.
 pub(crate) struct VersionObserver {
     statistics: Arc<VersionStatistics>,
     observer: Arc<dyn ServingObserver>,
+    readiness: Option<Readiness>,
+    /// There while no instance works. It ends with the version: who replaces it, or unloads it, has mended that.
+    hold: Mutex<Option<Hold>>,
 }
 
 impl VersionObserver {
     pub(crate) fn new(
         statistics: Arc<VersionStatistics>,
-        observer: Arc<dyn ServingObserver>,
+        Watchers { observer, readiness }: Watchers,
         model: &str,
         version: &str,
     ) -> Self {
         let observer = observer.of_version(ModelLabels { model, version }).unwrap_or(observer);
         statistics.tell(&observer);
-        Self { statistics, observer }
+        Self { statistics, observer, readiness, hold: Mutex::default() }
     }
 }
 
@@ -63,6 +75,14 @@ impl ServingObserver for VersionObserver {
 
     fn work_wasted(&self, labels: ModelLabels<'_>, why: DeadWork, rows: usize, compute: Duration) {
         self.observer.work_wasted(labels, why, rows, compute);
+    }
+
+    fn instances_broken(&self, labels: ModelLabels<'_>, broken: &BrokenInstances) {
+        let held = broken.is_all().then_some(self.readiness.as_ref()).flatten();
+        *lock(&self.hold) = held.map(|readiness| {
+            readiness.hold(format!("model {}, version {}: {broken}", labels.model, labels.version))
+        });
+        self.observer.instances_broken(labels, broken);
     }
 
     fn objective(&self, labels: ModelLabels<'_>, configured: Option<Duration>, effective: Option<Duration>) {

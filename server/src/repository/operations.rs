@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
 use sandbox::Sandbox;
@@ -17,8 +17,9 @@ use super::config::WrittenConfig;
 use super::control::{ControlParameters, IndexEntry, check_unload_parameters, given_config};
 use super::discover::{self, ModelSource};
 use super::load::load_version;
+use super::observer::Watchers;
 use super::preprocessing;
-use super::registry::{Outcome, Registry};
+use super::registry::{ModelState, Outcome, Registry};
 use super::retire::{Retirement, Work, Working};
 use super::version::ModelVersion;
 use super::{ModelControlMode, RepositoryConfig};
@@ -44,6 +45,8 @@ pub(super) struct Shared {
     measuring: Mutex<()>,
     /// What is to be served from the start.
     chosen: Vec<String>,
+    /// What the models chosen at start hold while they do not work. There if readiness is theirs to hold.
+    readiness: OnceLock<Readiness>,
     /// Keeps the server from being ready, by model.
     holds: Mutex<HashMap<String, Hold>>,
     fallback_is_told: AtomicBool,
@@ -79,6 +82,7 @@ impl Shared {
             work: Work::new(),
             measuring: Mutex::default(),
             chosen,
+            readiness: OnceLock::new(),
             holds: Mutex::default(),
             fallback_is_told: AtomicBool::new(false),
             myself: myself.clone(),
@@ -100,12 +104,24 @@ impl Shared {
     pub(super) fn index(&self, only_ready: bool) -> Vec<IndexEntry> {
         // A repository that cannot be read just now has no more to tell than what was loaded from it.
         let on_disk = if only_ready { None } else { discover::names(&self.config.path).ok() };
-        let mut index = self.registry().index(on_disk.into_iter().flatten());
+        let registry = self.registry();
+        let mut index = registry.index(on_disk.into_iter().flatten());
+        for entry in index.iter_mut().filter(|entry| entry.is_ready()) {
+            let Ok(model) = registry.get(&entry.name, &entry.version) else { continue };
+            let broken = model.broken_instances();
+            entry.reason = broken.to_string();
+            if broken.is_all() {
+                entry.state = ModelState::Unavailable.as_str();
+            }
+        }
+        drop(registry);
         index.retain(|entry| !only_ready || entry.is_ready());
         index
     }
 
     pub(super) fn hold_until_served(&self, readiness: &Readiness) {
+        // It is told once, before anything is loaded.
+        let _ = self.readiness.set(readiness.clone());
         let mut holds = lock(&self.holds);
         let registry = self.registry();
         for name in self.chosen.iter().filter(|name| !registry.serves(name)) {
@@ -285,9 +301,13 @@ impl Shared {
     ) -> Result<ModelVersion, LoadError> {
         let _measuring = lock(&self.measuring);
         let load = || {
-            let observer = Arc::clone(&self.observer);
+            let is_chosen = self.chosen.contains(&source.name);
+            let watchers = Watchers {
+                observer: Arc::clone(&self.observer),
+                readiness: self.readiness.get().filter(|_| is_chosen).cloned(),
+            };
             let retirement = self.retirement(&source.name, version.0);
-            load_version(&self.runtime, &self.config, source, version, sandbox, observer, retirement)
+            load_version(&self.runtime, &self.config, source, version, sandbox, watchers, retirement)
         };
         let model = catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|panic| {
             let detail = format!("loading it failed unexpectedly: {}", panic_message(&*panic));

@@ -14,7 +14,9 @@ use super::statistics::{ModelStatistics, VersionStatistics};
 use crate::backend::ExecutionProvider;
 use crate::detection::{Detection, Detector};
 use crate::error::ServingError;
-use crate::scheduler::{InferenceRequest, InferenceResponse, LatencyProfile, ModelLabels, Scheduler};
+use crate::scheduler::{
+    BrokenInstances, InferenceRequest, InferenceResponse, LatencyProfile, ModelLabels, Scheduler,
+};
 use crate::tensor::TensorSpec;
 use service_kit::ErrorCode;
 
@@ -185,6 +187,17 @@ impl ModelVersion {
     /// Requests waiting in the queue.
     pub fn pending(&self) -> usize {
         self.scheduler().pending()
+    }
+
+    /// Instances that failed and could not be made anew, and why. They are tried again from time to time.
+    pub fn broken_instances(&self) -> BrokenInstances {
+        self.scheduler().broken_instances()
+    }
+
+    /// Why nothing can be run now, in a sentence, if so.
+    pub fn not_ready_because(&self) -> Option<String> {
+        let broken = self.broken_instances();
+        broken.is_all().then(|| format!("Model `{}`: {broken}.", self.name))
     }
 
     /// How long batches take, by their size.

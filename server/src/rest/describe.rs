@@ -60,7 +60,11 @@ pub(super) async fn model_ready(
 ) -> Result<Json<Value>, JsonError> {
     let Path(named) = named?;
     let model = find(&state, &named)?;
-    Ok(Json(json!({"name": model.name(), "ready": true})))
+    match model.not_ready_because() {
+        None => Ok(Json(json!({"name": model.name(), "ready": true}))),
+        // No failure: it is the answer to the question.
+        Some(reason) => Err(JsonError::new(ErrorCode::Unavailable, reason)),
+    }
 }
 
 pub(super) async fn model_config(

@@ -20,6 +20,8 @@ pub(crate) struct Engine {
     buffer: BatchBuffer,
     /// Whether zeros tell a broken backend from a sound one: some models take other input only.
     zeros_tell: bool,
+    /// Why the last try to make a new backend failed.
+    not_rebuilt: String,
 }
 
 /// What a run gave, and how long each part of it took.
@@ -65,7 +67,14 @@ pub(crate) enum Condition {
 impl Engine {
     pub(crate) fn new(signature: &Arc<Signature>, InstanceParts { backend, factory }: InstanceParts) -> Self {
         let buffer = BatchBuffer::new(Arc::clone(signature));
-        Self { signature: Arc::clone(signature), backend, factory, buffer, zeros_tell: true }
+        Self {
+            signature: Arc::clone(signature),
+            backend,
+            factory,
+            buffer,
+            zeros_tell: true,
+            not_rebuilt: String::new(),
+        }
     }
 
     /// Runs requests as one batch and gives each its outputs.
@@ -110,14 +119,21 @@ impl Engine {
     /// # Errors
     /// When that fails, in words for the log; the old one is kept.
     pub(crate) fn rebuild(&mut self) -> Result<(), String> {
-        match catch_unwind(AssertUnwindSafe(|| self.factory.create())) {
+        let failed = match catch_unwind(AssertUnwindSafe(|| self.factory.create())) {
             Ok(Ok(backend)) => {
                 self.backend = backend;
-                Ok(())
+                return Ok(());
             }
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(panic) => Err(panic_message(&*panic)),
-        }
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => panic_message(&*panic),
+        };
+        self.not_rebuilt.clone_from(&failed);
+        Err(failed)
+    }
+
+    /// Why the last try to make a new backend failed.
+    pub(crate) fn not_rebuilt(&self) -> &str {
+        &self.not_rebuilt
     }
 
     fn runs_zeros(&mut self) -> bool {

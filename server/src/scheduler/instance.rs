@@ -1,22 +1,17 @@
 //! One instance of a model: an OS thread that owns its backend, takes batches and answers them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::engine::{Completed, Condition, Engine, Failure, panic_message};
 use super::observer::{BatchReport, CloseReason, DeadWork};
 use super::policy::{ClosedBatch, Dropped, Lane, RunId, over};
+use super::repair::{Backoff, NOT_REBUILT, WideEngine};
 use super::request::{InferenceResponse, PreparedRequest, QueuedRequest};
-use super::shared::{Shared, lock, milliseconds};
+use super::shared::{Shared, milliseconds};
 use crate::backend::BackendError;
 use crate::error::ServingError;
-
-/// Time between two tries to make a new backend for a broken instance.
-const REBUILD_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What is logged when that fails.
-const NOT_REBUILT: &str = "A broken instance could not be rebuilt; it is tried again";
 
 /// A model instance: what its thread owns.
 pub(crate) struct ModelInstance {
@@ -24,31 +19,6 @@ pub(crate) struct ModelInstance {
     number: usize,
     shared: Arc<Shared>,
     engine: Engine,
-}
-
-/// The engine with all cores, shared by the instances: the policy lets one of them run at a time.
-pub(crate) struct WideEngine {
-    engine: Engine,
-    /// Since when it has had no working backend. Its batches run on narrow ones meanwhile.
-    broken_since: Option<Instant>,
-}
-
-impl WideEngine {
-    pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine, broken_since: None }
-    }
-
-    /// The engine, unless it is broken and cannot be made anew now.
-    fn usable(wide: &Mutex<Self>) -> Option<MutexGuard<'_, Self>> {
-        let mut wide = lock(wide);
-        if let Some(since) = wide.broken_since {
-            if since.elapsed() < REBUILD_INTERVAL {
-                return None;
-            }
-            wide.broken_since = wide.engine.rebuild().is_err().then(Instant::now);
-        }
-        wide.broken_since.is_none().then_some(wide)
-    }
 }
 
 impl ModelInstance {
@@ -95,7 +65,7 @@ impl ModelInstance {
         // Tells the policy when it is dropped, so that a panic does not leave it waiting for ever.
         let mut running = Running { shared: &self.shared, id, lane, duration: None };
         let mut wide = match (lane, &self.shared.wide) {
-            (Lane::Wide, Some(wide)) => WideEngine::usable(wide),
+            (Lane::Wide, Some(wide)) => WideEngine::usable(wide, &self.shared),
             _ => None,
         };
         let on_its_lane = lane == Lane::Narrow || wide.is_some();
@@ -113,7 +83,7 @@ impl ModelInstance {
             Err(failure) => match (run.recover(jobs, failure), wide) {
                 (Ok(()), _) => true,
                 (Err(stranded), Some(mut broken)) => {
-                    broken.broken_since = Some(Instant::now());
+                    broken.broke(&self.shared);
                     drop(broken);
                     let mut run = BatchRun { shared: &self.shared, engine: &mut self.engine, lane };
                     run.run_again(stranded)
@@ -125,17 +95,21 @@ impl ModelInstance {
         }
     }
 
-    /// Tries to make a new backend for as long as it takes, after it could not be made at once. Gives false when the
+    /// Tries to make a new backend, ever more rarely, after it could not be made at once. Gives false when the
     /// scheduler stops before there is one.
     fn rebuild(&mut self) -> bool {
-        self.shared.instance_broken();
+        self.shared.instance_broken(self.engine.not_rebuilt());
+        let mut backoff = Backoff::new();
         loop {
-            if !self.shared.pause(REBUILD_INTERVAL) {
+            if !self.shared.pause(backoff.next()) {
                 return false;
             }
             match self.engine.rebuild() {
                 Ok(()) => break,
-                Err(detail) => self.shared.log_failure(NOT_REBUILT, &detail),
+                Err(detail) => {
+                    self.shared.log_failure(NOT_REBUILT, &detail);
+                    self.shared.still_broken(&detail);
+                }
             }
         }
         self.shared.instance_repaired();

@@ -1,5 +1,6 @@
 //! What the scheduler tells of itself, for metrics.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::backend::ExecutionProvider;
@@ -111,6 +112,43 @@ impl RefusalReason {
     }
 }
 
+/// Instances of a version that have no working backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BrokenInstances {
+    /// So many of those that work side by side.
+    pub broken: usize,
+    /// So many there are of them.
+    pub of: usize,
+    /// Whether the one that has the whole machine is broken. The others do its work meanwhile.
+    pub wide: bool,
+    /// Why the last of them could not be made anew, without a full stop at its end; empty when none is broken.
+    pub reason: String,
+}
+
+impl BrokenInstances {
+    /// Whether nothing can be run.
+    pub fn is_all(&self) -> bool {
+        self.broken > 0 && self.broken == self.of
+    }
+
+    /// All of them, the wide one too.
+    pub fn count(&self) -> usize {
+        self.broken + usize::from(self.wide)
+    }
+}
+
+impl fmt::Display for BrokenInstances {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { broken, of, wide, reason } = self;
+        match (self.is_all(), broken, wide) {
+            (true, ..) => write!(f, "no instance works, and they cannot be made anew: {reason}"),
+            (false, 0, true) => write!(f, "the session with all cores is broken: {reason}"),
+            (false, 0, false) => Ok(()),
+            (false, ..) => write!(f, "{broken} of {of} instances are broken: {reason}"),
+        }
+    }
+}
+
 /// Where a request was when it was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
@@ -178,6 +216,9 @@ pub trait ServingObserver: Send + Sync {
     fn work_wasted(&self, _labels: ModelLabels<'_>, _why: DeadWork, _rows: usize, _compute: Duration) {}
     /// The objective that was configured and the one that is kept; `None`: only callers' deadlines count.
     fn objective(&self, _: ModelLabels<'_>, _configured: Option<Duration>, _effective: Option<Duration>) {}
+
+    /// So many of the version's instances are broken from now on; they are tried to be made anew from time to time.
+    fn instances_broken(&self, _: ModelLabels<'_>, _: &BrokenInstances) {}
 
     /// The version runs on this execution provider; `fell_back`: because it could not run where it was to.
     fn placed(&self, _: ModelLabels<'_>, _provider: ExecutionProvider, _fell_back: bool) {}

@@ -4,9 +4,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::admission::Signature;
-use super::instance::WideEngine;
-use super::observer::{ModelLabels, RefusalReason, ServingObserver, Stage};
+use super::observer::{BrokenInstances, ModelLabels, RefusalReason, ServingObserver, Stage};
 use super::policy::{BatchPolicy, Dispatch, DropReason, Dropped, Lane, Refusal, RunId};
+use super::repair::WideEngine;
 use super::request::{QueuedRequest, Reply};
 use crate::error::ServingError;
 
@@ -15,7 +15,6 @@ pub(crate) struct Shared {
     pub(crate) signature: Arc<Signature>,
     pub(crate) version: String,
     pub(crate) observer: Arc<dyn ServingObserver>,
-    pub(crate) instances: usize,
     /// The instant that the policy's time counts from.
     pub(crate) epoch: Instant,
     pub(crate) state: Mutex<State>,
@@ -31,7 +30,7 @@ pub(crate) struct State {
     pub(crate) policy: BatchPolicy<QueuedRequest>,
     pub(crate) stopping: bool,
     /// Instances that have no working backend.
-    pub(crate) broken: usize,
+    pub(crate) broken: BrokenInstances,
     /// Whether the wide lane is in use, and nobody else can take anything.
     wide_running: bool,
     /// Instances that wait to be woken. The last to come is the first to be woken: its core and its threads are warm,
@@ -42,8 +41,9 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(policy: BatchPolicy<QueuedRequest>) -> Self {
-        Self { policy, stopping: false, broken: 0, wide_running: false, idle: Vec::new(), alarm: None }
+    pub(crate) fn new(policy: BatchPolicy<QueuedRequest>, instances: usize) -> Self {
+        let broken = BrokenInstances { of: instances, ..BrokenInstances::default() };
+        Self { policy, stopping: false, broken, wide_running: false, idle: Vec::new(), alarm: None }
     }
 
     /// The instance to wake for what is queued, if any. The caller must do it.
@@ -197,25 +197,52 @@ impl Shared {
         }
     }
 
-    /// Notes that an instance has no working backend. When none has, nobody is left waiting.
-    pub(crate) fn instance_broken(&self) {
+    /// Notes that an instance has no working backend, and why. When none has, nobody is left waiting.
+    pub(crate) fn instance_broken(&self, reason: &str) {
         let mut state = lock(&self.state);
-        state.broken += 1;
-        let working = self.instances - state.broken;
-        state.policy.set_working_lanes(working);
-        let stranded = if state.broken == self.instances { state.policy.take_all() } else { Vec::new() };
+        state.broken.broken += 1;
+        reason.clone_into(&mut state.broken.reason);
+        let stranded = if state.broken.is_all() { state.policy.take_all() } else { Vec::new() };
         self.note_pending(&state);
+        self.note_broken(&mut state);
         drop(state);
         for job in stranded {
             self.reply(job, Err(self.being_rebuilt()));
         }
     }
 
+    /// Notes why a broken instance is still broken.
+    pub(crate) fn still_broken(&self, reason: &str) {
+        let mut state = lock(&self.state);
+        if state.broken.reason != reason {
+            reason.clone_into(&mut state.broken.reason);
+            self.note_broken(&mut state);
+        }
+    }
+
     pub(crate) fn instance_repaired(&self) {
         let mut state = lock(&self.state);
-        state.broken -= 1;
-        let working = self.instances - state.broken;
-        state.policy.set_working_lanes(working);
+        state.broken.broken -= 1;
+        self.note_broken(&mut state);
+    }
+
+    /// Notes whether the engine with all cores is broken: why, if so.
+    pub(crate) fn wide_broken(&self, reason: Option<&str>) {
+        let mut state = lock(&self.state);
+        state.broken.wide = reason.is_some();
+        if let Some(reason) = reason {
+            reason.clone_into(&mut state.broken.reason);
+        }
+        self.note_broken(&mut state);
+    }
+
+    /// Tells how many instances are broken: under the lock, or an older number could come last and stay.
+    fn note_broken(&self, state: &mut State) {
+        if state.broken.count() == 0 {
+            state.broken.reason.clear();
+        }
+        state.policy.set_working_lanes(state.broken.of - state.broken.broken);
+        self.observer.instances_broken(self.labels(), &state.broken);
     }
 
     /// Waits; gives false when the scheduler stops.

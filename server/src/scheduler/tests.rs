@@ -19,6 +19,7 @@ struct Recorder {
     failed: Mutex<Vec<ErrorCode>>,
     succeeded: AtomicUsize,
     abandoned: AtomicUsize,
+    broken: Mutex<Vec<BrokenInstances>>,
 }
 
 impl ServingObserver for Recorder {
@@ -37,6 +38,9 @@ impl ServingObserver for Recorder {
         lock(&self.batches).push(*report);
     }
     fn pending_requests(&self, _: ModelLabels<'_>, _: usize) {}
+    fn instances_broken(&self, _: ModelLabels<'_>, broken: &BrokenInstances) {
+        lock(&self.broken).push(broken.clone());
+    }
 }
 
 /// A model that takes and gives one byte a row.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod broken_models;
 mod calls;
 mod control;
 mod hang_ups;

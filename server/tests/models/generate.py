@@ -86,6 +86,15 @@ for name, table in {"lookup": [0, 10, 20, 30], "negated_lookup": [0, -10, -20, -
 # Rows of any length.
 save("open", [H.make_node("Neg", ["x"], ["y"])], [tensor("x", T.FLOAT, "batch", "n")], [tensor("y", T.FLOAT, "batch", "n")])
 
+# Rows of any even length: it fails on zeros of length 1, with which a session is tried when it may be broken.
+save(
+    "pairs",
+    [H.make_node("Reshape", ["x", "shape"], ["y"])],
+    [tensor("x", T.FLOAT, "batch", "n")],
+    [tensor("y", T.FLOAT, "batch", "pairs", 2)],
+    [H.make_tensor("shape", T.INT64, [3], [0, -1, 2])],
+)
+
 # Looks as if it could be batched, and cannot: the output has two rows for each of the input.
 save(
     "unfolding",

@@ -72,6 +72,9 @@ async fn while_no_instance_works_nobody_is_kept_waiting() {
     assert_eq!(queued.await.unwrap().unwrap_err().code(), ErrorCode::Unavailable);
     let error = bench.scheduler.infer(request(&[2]), None).await.unwrap_err();
     assert!(error.to_string().contains("being loaded again"), "{error}");
+    let broken = bench.scheduler.broken_instances();
+    assert!(broken.is_all() && broken.to_string().contains("the model file is gone"), "{broken}");
+    build.send(Err(BackendError::new("no memory"))).unwrap();
     build.send(Ok(())).unwrap();
     loop {
         match bench.scheduler.infer(request(&[2]), None).await {
@@ -80,6 +83,10 @@ async fn while_no_instance_works_nobody_is_kept_waiting() {
         }
         tokio::task::yield_now().await;
     }
+    assert_eq!(bench.scheduler.broken_instances().to_string(), "");
+    let told = lock(&bench.recorder.broken).clone();
+    let told: Vec<_> = told.iter().map(|broken| (broken.count(), broken.reason.as_str())).collect();
+    assert_eq!(told, [(1, "the model file is gone"), (1, "no memory"), (0, "")]);
 }
 
 /// A request of one row for each of the bytes, all queued behind a batch that is held back; what lets them go.

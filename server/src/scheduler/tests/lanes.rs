@@ -147,4 +147,9 @@ async fn while_the_wide_session_is_broken_narrow_ones_do_its_work() {
     assert_eq!(lock(&bench.recorder.failed).len(), 0);
     let broken = lock(&bench.recorder.batches).iter().filter(|batch| !batch.succeeded).count();
     assert_eq!((broken, factory.tried.load(Ordering::SeqCst)), (1, 1), "it is not tried for each request");
+    let broken = bench.scheduler.broken_instances();
+    assert!(
+        (broken.count(), broken.is_all()) == (1, false) && broken.to_string().contains("no memory"),
+        "{broken}"
+    );
 }
