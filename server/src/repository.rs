@@ -8,6 +8,7 @@ mod complete;
 mod config;
 pub mod control;
 mod discover;
+mod identity;
 mod instances;
 mod labels;
 mod load;

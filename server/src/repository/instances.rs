@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
+use super::identity::{ModelFile, SameFileFactory};
 use super::placement::Placement;
-use super::profile_cache::{ProfileCache, ProfileKey, processor, sha256_of};
+use super::profile_cache::{ProfileCache, ProfileKey, processor};
 use super::shapes::{InstanceShape, Measurements};
 use super::warmup::{Learned, Warmup};
 use crate::backend::onnx::{OnnxBackendFactory, OnnxRuntime, SessionOptions};
@@ -21,7 +22,7 @@ pub(crate) struct Sessions<'a> {
     /// The library.
     pub(crate) runtime: &'a OnnxRuntime,
     /// The model file.
-    pub(crate) file: &'a Path,
+    pub(crate) file: &'a Arc<ModelFile>,
     /// What the model takes and gives.
     pub(crate) signature: &'a Arc<Signature>,
     /// Where it runs.
@@ -40,7 +41,7 @@ impl Sessions<'_> {
         let shapes = self.shapes();
         let open = |number: usize, threads: usize| self.open(number, threads);
         let warmup = Warmup { signature: self.signature, open: &open, time: self.profile_time };
-        let cache = self.cache.map(ProfileCache::new).zip(self.key(&shapes));
+        let cache = self.cache.map(|folder| (ProfileCache::new(folder), self.key(&shapes)));
         if let Some(known) = cache.as_ref().and_then(|(cache, key)| cache.get(key)) {
             let instances = warmup.recall(&known)?;
             self.log(&known, "remembered", started);
@@ -63,7 +64,7 @@ impl Sessions<'_> {
     fn shapes(&self) -> Vec<InstanceShape> {
         let mut shapes = self.placement.shapes.clone();
         if shapes.len() > 1 {
-            let weights = self.file.parent().map_or(0, bytes_in);
+            let weights = self.file.path().parent().map_or(0, bytes_in);
             let fits = |shape: &InstanceShape| shape.instances as u64 * weights <= MAX_MEASURED_WEIGHTS;
             shapes.retain(|shape| shape.instances == 1 || fits(shape));
         }
@@ -73,18 +74,19 @@ impl Sessions<'_> {
     fn open(&self, number: usize, threads: usize) -> Result<InstanceParts, String> {
         let Placement { provider, device_ids, .. } = self.placement;
         let device_id = device_ids.get(number).or(device_ids.first()).copied().unwrap_or(0);
-        let factory = OnnxBackendFactory {
+        let inner = OnnxBackendFactory {
             runtime: self.runtime.clone(),
-            model: self.file.to_owned(),
+            model: self.file.path().to_owned(),
             options: SessionOptions { provider: *provider, device_id, intra_op_threads: threads },
             outputs: self.signature.outputs.iter().map(|output| output.name.to_string()).collect(),
         };
+        let factory = SameFileFactory { inner, file: Arc::clone(self.file) };
         let backend = factory.create().map_err(|error| error.to_string())?;
         Ok(InstanceParts { backend, factory: Arc::new(factory) })
     }
 
-    /// What measurements of this model hold for; `None` when the file cannot be read.
-    fn key(&self, shapes: &[InstanceShape]) -> Option<ProfileKey> {
+    /// What measurements of this model hold for.
+    fn key(&self, shapes: &[InstanceShape]) -> ProfileKey {
         let Placement { provider, device_ids, .. } = self.placement;
         let device = match provider {
             ExecutionProvider::Cpu => format!("{provider} {}", processor()),
@@ -94,15 +96,15 @@ impl Sessions<'_> {
         let tensors = inputs
             .chain(&self.signature.outputs)
             .map(|tensor| format!("{} {} {:?}", tensor.name, tensor.datatype, tensor.dims));
-        Some(ProfileKey {
-            model_sha256: sha256_of(self.file).ok()?,
+        ProfileKey {
+            model_sha256: self.file.sha256().to_owned(),
             device,
             library: self.runtime.build_info().to_owned(),
             cores: available_parallelism().map_or(1, usize::from),
             max_batch_size: self.signature.max_batch_size,
             tensors: tensors.collect::<Vec<_>>().join(", "),
             candidates: shapes.to_vec(),
-        })
+        }
     }
 
     fn log(&self, measurements: &Measurements, how: &str, started: Instant) {
@@ -168,9 +170,10 @@ mod tests {
         let runtime = OnnxRuntime::load(Some(&test_models::library())).unwrap();
         let file = folder.path().join("model.onnx");
         std::fs::copy(test_models::path("unbatched"), &file).unwrap();
+        let looked_at = Arc::new(ModelFile::look_at(&file).unwrap());
         let sessions = Sessions {
             runtime: &runtime,
-            file: &file,
+            file: &looked_at,
             signature: &signature,
             placement: &placement,
             profile_time: Duration::ZERO,
@@ -178,7 +181,7 @@ mod tests {
         };
         let of = |shape, one| ShapeLatencies { shape, milliseconds: vec![(1, one)] };
         let known = Measurements(vec![of(placement.shapes[0], 100.0), of(placement.shapes[1], 150.0)]);
-        ProfileCache::new(folder.path()).put(&sessions.key(&sessions.shapes()).unwrap(), &known);
+        ProfileCache::new(folder.path()).put(&sessions.key(&sessions.shapes()), &known);
         let (instances, profiles) = sessions.start().unwrap();
         assert_eq!((instances.narrow.len(), instances.wide.is_some()), (2, true));
         assert_eq!(profiles.narrow.expected(1), Duration::from_millis(150));
@@ -186,7 +189,9 @@ mod tests {
 
         // Another model under the same name is measured.
         std::fs::copy(test_models::path("types"), &file).unwrap();
-        let other = sessions.key(&sessions.shapes()).unwrap();
+        let looked_at = Arc::new(ModelFile::look_at(&file).unwrap());
+        let other = Sessions { file: &looked_at, ..sessions };
+        let other = other.key(&other.shapes());
         assert_eq!(ProfileCache::new(folder.path()).get(&other), None);
     }
 
@@ -197,6 +202,7 @@ mod tests {
         let file = folder.path().join("model.onnx");
         // Sparse: a file that only looks as large.
         std::fs::File::create(&file).unwrap().set_len(MAX_MEASURED_WEIGHTS / 4).unwrap();
+        let file = Arc::new(ModelFile::look_at(&file).unwrap());
         let shapes = |shapes: Vec<InstanceShape>| {
             let placement = Placement { provider: ExecutionProvider::Cpu, device_ids: vec![0], shapes };
             let sessions = Sessions {

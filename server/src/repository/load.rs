@@ -1,7 +1,6 @@
 //! A model version on disk becomes one that can be asked: opened on its device, warmed, measured, scheduled.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
@@ -11,6 +10,7 @@ use super::RepositoryConfig;
 use super::batching;
 use super::complete::{CompletedModel, complete};
 use super::discover::ModelSource;
+use super::identity::ModelFile;
 use super::instances::Sessions;
 use super::labels;
 use super::observer::{VersionObserver, Watchers};
@@ -40,7 +40,12 @@ pub(crate) fn load_version(
     watchers: Watchers,
     retirement: Retirement,
 ) -> Result<ModelVersion, LoadError> {
-    let loading = Loading { runtime, repository, source, file };
+    let no_file = |detail| LoadError::Model { path: file.clone(), detail };
+    if !file.is_file() {
+        return Err(no_file("there is no such file".to_owned()));
+    }
+    let looked_at = Arc::new(ModelFile::look_at(file).map_err(no_file)?);
+    let loading = Loading { runtime, repository, source, file: &looked_at };
     let parameters = Parameters::parse(&source.written.config.parameters)
         .map_err(|detail| loading.config_error(detail))?;
     let completed = loading.complete(&parameters)?;
@@ -121,7 +126,7 @@ struct Loading<'a> {
     runtime: &'a OnnxRuntime,
     repository: &'a RepositoryConfig,
     source: &'a ModelSource,
-    file: &'a Path,
+    file: &'a Arc<ModelFile>,
 }
 
 /// Instances on the device that was chosen.
@@ -135,10 +140,8 @@ struct Started {
 impl Loading<'_> {
     /// Completes the configuration from the model file.
     fn complete(&self, parameters: &Parameters) -> Result<CompletedModel, LoadError> {
-        if !self.file.is_file() {
-            return Err(self.model_error("there is no such file".to_owned()));
-        }
-        let session = self.runtime.inspect(self.file).map_err(|error| self.model_error(error.to_string()))?;
+        let session =
+            self.runtime.inspect(self.file.path()).map_err(|error| self.model_error(error.to_string()))?;
         complete(
             &self.source.name,
             &self.source.written,
@@ -277,7 +280,7 @@ impl Loading<'_> {
     }
 
     fn model_error(&self, detail: String) -> LoadError {
-        LoadError::Model { path: self.file.to_owned(), detail }
+        LoadError::Model { path: self.file.path().to_owned(), detail }
     }
 }
 

@@ -79,3 +79,24 @@ async fn a_model_without_a_working_instance_is_not_ready_until_one_works_again()
     assert_eq!(server.says().await, (true, String::new()));
     server.ask_for(2).await.unwrap();
 }
+
+/// What lies at the model's path by then may be another model. It is not taken for the one that broke.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_is_made_anew_of_the_file_that_was_loaded_only() {
+    let (server, _repository, file) = server().await;
+    let original = fs::read(&file).unwrap();
+    fs::copy(test_model("open"), &file).unwrap();
+    server.ask_for(2).await.unwrap();
+    server.ask_for(3).await.unwrap_err();
+    server.until(BROKEN, |broken| broken == 1.0).await;
+    let (ready, reason) = server.says().await;
+    assert!(!ready && reason.contains("not what it was when the model was loaded"), "{reason}");
+    assert!(reason.contains("load the model again"), "{reason}");
+    assert_eq!(server.ask_for(2).await.unwrap_err().code(), Code::Unavailable);
+
+    // The same bytes, in a new file.
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, original).unwrap();
+    server.readiness.wait_ready().await;
+    server.ask_for(2).await.unwrap();
+}
