@@ -133,6 +133,9 @@ async fn metrics_count_what_was_served() {
     let server = Server::shared();
     let request = PredictionRequest { image: photo(), ..Default::default() };
     server.predict_client().await.predict(request).await.unwrap();
+    // A request is counted when it has been answered.
+    let counted = "nv_inference_request_success{model=\"vehicle-detector\",version=\"1\"}";
+    server.until(counted, |count| count > 0.0).await;
     let response = reqwest::get(format!("http://{}/metrics", server.metrics)).await.unwrap();
     assert!(response.headers()["content-type"].to_str().unwrap().starts_with("text/plain"));
     let text = response.text().await.unwrap();
