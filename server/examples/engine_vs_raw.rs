@@ -48,8 +48,7 @@ fn main() {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let runtime = OnnxRuntime::load(None).expect("the library was loaded before");
     let open = |threads| {
-        let options =
-            SessionOptions { provider: ExecutionProvider::Cpu, device_id: 0, intra_op_threads: threads };
+        let options = SessionOptions::new(ExecutionProvider::Cpu, 0, threads);
         runtime.open(&file, &options).expect("the model was opened before")
     };
     let mut narrow: Vec<RawSession> = (0..cores).map(|_| open(1)).collect();

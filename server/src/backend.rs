@@ -2,6 +2,7 @@
 //!
 //! **Architecture invariant:** only [`onnx`] imports `ort`.
 
+pub mod acceleration;
 pub mod onnx;
 pub mod simulated;
 
@@ -10,6 +11,7 @@ use std::str::FromStr;
 
 use crate::tensor::{DataType, Shape, Tensor};
 
+pub use acceleration::{Acceleration, CpuNodes, GraphOptimization};
 pub use onnx::RawSession;
 
 /// Where models are to run.
@@ -79,18 +81,26 @@ pub enum ExecutionProvider {
     Cpu,
     /// ONNX Runtime's CUDA provider.
     Cuda,
+    /// ONNX Runtime's TensorRT provider, and its CUDA provider for what TensorRT does not take.
+    TensorRt,
 }
 
 impl ExecutionProvider {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Cpu, Self::Cuda];
+    pub const ALL: [Self; 3] = [Self::Cpu, Self::Cuda, Self::TensorRt];
 
     /// A short name for logs and metric labels.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
             Self::Cuda => "cuda",
+            Self::TensorRt => "tensorrt",
         }
+    }
+
+    /// Whether it runs on a GPU.
+    pub const fn is_gpu(self) -> bool {
+        !matches!(self, Self::Cpu)
     }
 }
 
@@ -98,6 +108,23 @@ impl fmt::Display for ExecutionProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
+}
+
+/// Nodes of a session's graph that one of ONNX Runtime's execution providers runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderNodes {
+    /// ONNX Runtime's name of the provider, as `CUDAExecutionProvider`.
+    pub provider: String,
+    /// Nodes, as they are after all optimizations; what TensorRT takes as one piece is one.
+    pub nodes: usize,
+    /// Their operators, each once, by name. Known only where several providers share the graph.
+    pub operators: Vec<String>,
+}
+
+impl ProviderNodes {
+    /// ONNX Runtime's names of the providers that Convoy registers, and of the CPU's.
+    pub const PROVIDERS: [&'static str; 3] =
+        ["CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"];
 }
 
 /// Tensors of one batch, borrowed from the instance that runs it.
@@ -129,6 +156,11 @@ pub trait Backend: Send {
     /// # Errors
     /// When the model fails; the backend can still be used.
     fn infer(&mut self, batch: &Batch<'_>) -> Result<Vec<Tensor>, BackendError>;
+
+    /// Where the nodes of its graph run; empty when that is not known.
+    fn nodes(&self) -> &[ProviderNodes] {
+        &[]
+    }
 }
 
 /// Makes backends: one per instance, and a new one for an instance that was broken.
@@ -140,15 +172,39 @@ pub trait BackendFactory: Send + Sync {
     fn create(&self) -> Result<Box<dyn Backend>, BackendError>;
 }
 
+/// What a backend's failure says of the batch and of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// Nothing more than its text: often it was a request.
+    Other,
+    /// The device had not memory enough for the batch; a smaller one may do.
+    OutOfMemory,
+    /// The device is gone, or its context is beyond use: nothing runs there any more.
+    DeviceLost,
+}
+
 /// Why a backend failed, for the log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct BackendError(String);
+#[error("{detail}")]
+pub struct BackendError {
+    detail: String,
+    kind: FailureKind,
+}
 
 impl BackendError {
     /// An error with what the runtime said, without a full stop at its end.
     pub fn new(detail: impl Into<String>) -> Self {
-        Self(detail.into())
+        Self { detail: detail.into(), kind: FailureKind::Other }
+    }
+
+    /// As [`BackendError::new`], where the runtime's words tell what kind of failure it was.
+    pub fn of_kind(kind: FailureKind, detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), kind }
+    }
+
+    /// What it says of the batch and of the device.
+    pub const fn kind(&self) -> FailureKind {
+        self.kind
     }
 }
 

@@ -3,6 +3,7 @@
 //! `models/<name>/config.pbtxt` and `models/<name>/<version>/model.onnx`; or one `.onnx` file. A `preprocess.wasm` beside
 //! the configuration preprocesses the model's encoded images.
 
+mod acceleration;
 mod batching;
 mod complete;
 mod config;

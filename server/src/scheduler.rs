@@ -109,11 +109,12 @@ impl Scheduler {
         let SchedulerOptions { signature, version, limits, profiles, observer } = options;
         let Instances { narrow, wide } = instances.into();
         let limits = PolicyLimits {
-            max_batch_size: signature.max_batch_size.max(1),
+            max_batch_size: limits.max_batch_size.min(signature.max_batch_size).max(1),
             lanes: narrow.len(),
             wide: wide.is_some(),
             ..limits
         };
+        let max_batch_size = limits.max_batch_size;
         let wide = wide.map(|parts| Mutex::new(WideEngine::new(Engine::new(&signature, parts))));
         let shared = Arc::new(Shared {
             state: Mutex::new(State::new(BatchPolicy::new(limits, profiles), narrow.len())),
@@ -126,6 +127,7 @@ impl Scheduler {
             stopped: Condvar::new(),
         });
         shared.tell_objective(&lock(&shared.state));
+        shared.observer.batch_limit(shared.labels(), max_batch_size);
         let scheduler = Self { shared, threads: Mutex::new(Vec::with_capacity(narrow.len())) };
         for (number, parts) in narrow.into_iter().enumerate() {
             let engine = Engine::new(&scheduler.shared.signature, parts);

@@ -3,19 +3,30 @@
 //! The shared library and its environment are one per process, as ONNX Runtime has them: [`OnnxRuntime::load`] gives
 //! every caller the same one. It is the only global here.
 
+mod binding;
+mod failure;
+mod placement;
 mod values;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ort::ep::{self, ExecutionProvider as _};
+use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider as _, ExecutionProvider as _};
+use ort::logging::LogLevel;
 use ort::session::builder::GraphOptimizationLevel;
-use ort::session::{Session, SessionInputValue};
+use ort::session::{NoSelectedOutputs, RunOptions, Session, SessionInputValue};
 use ort::value::Outlet;
 
-use super::{Backend, BackendError, BackendFactory, Batch, ExecutionProvider};
+use super::{
+    Acceleration, Backend, BackendError, BackendFactory, Batch, CpuNodes, ExecutionProvider,
+    GraphOptimization, ProviderNodes,
+};
 use crate::error::LoadError;
 use crate::tensor::{Tensor, TensorSpec};
+use binding::{Binding, HostMemory};
+use failure::backend_error;
+use placement::PlacementLog;
 use values::{input_value, output_tensor, spec};
 
 /// Where `scripts/setup-onnxruntime.sh` puts the library, under the repository's root.
@@ -45,10 +56,19 @@ static LOADED: Mutex<Option<OnnxRuntime>> = Mutex::new(None);
 pub struct SessionOptions {
     /// What runs it.
     pub provider: ExecutionProvider,
-    /// Number of the GPU, for [`ExecutionProvider::Cuda`].
+    /// Number of the GPU, for providers of one.
     pub device_id: i32,
     /// Threads that work on one operator, the caller's included.
     pub intra_op_threads: usize,
+    /// How it is made fast.
+    pub acceleration: Acceleration,
+}
+
+impl SessionOptions {
+    /// Options with the default acceleration.
+    pub fn new(provider: ExecutionProvider, device_id: i32, intra_op_threads: usize) -> Self {
+        Self { provider, device_id, intra_op_threads, acceleration: Acceleration::default() }
+    }
 }
 
 impl OnnxRuntime {
@@ -94,12 +114,17 @@ impl OnnxRuntime {
         ep::CUDA::is_available().unwrap_or(false)
     }
 
+    /// Whether the library was built with the TensorRT execution provider. Its own libraries may still be missing.
+    pub fn offers_tensorrt(&self) -> bool {
+        ep::TensorRT::is_available().unwrap_or(false)
+    }
+
     /// Opens a model.
     ///
     /// # Errors
     /// When the file is no model, or the execution provider cannot be had: there is no silent change to another.
     pub fn open(&self, model: &Path, options: &SessionOptions) -> Result<RawSession, BackendError> {
-        self.session(model, options, GraphOptimizationLevel::All)
+        self.session(model, options)
     }
 
     /// Opens a model just to read its inputs and outputs: sooner, and not made to run fast.
@@ -107,47 +132,75 @@ impl OnnxRuntime {
     /// # Errors
     /// When the file is no model.
     pub fn inspect(&self, model: &Path) -> Result<RawSession, BackendError> {
-        let options = SessionOptions { provider: ExecutionProvider::Cpu, device_id: 0, intra_op_threads: 1 };
-        self.session(model, &options, GraphOptimizationLevel::Disable)
+        let mut options = SessionOptions::new(ExecutionProvider::Cpu, 0, 1);
+        options.acceleration.graph = GraphOptimization::Disabled;
+        self.session(model, &options)
     }
 
-    fn session(
-        &self,
-        model: &Path,
-        options: &SessionOptions,
-        optimization: GraphOptimizationLevel,
-    ) -> Result<RawSession, BackendError> {
-        let session =
-            self.build(model, options, optimization).map_err(|error| BackendError::new(sentence(error)))?;
+    fn session(&self, model: &Path, options: &SessionOptions) -> Result<RawSession, BackendError> {
+        let failed = |error: ort::Error| backend_error(error);
+        let log = PlacementLog::default();
+        let session = self.build(model, options, &log).map_err(failed)?;
         let specs = |outlets: &[Outlet]| outlets.iter().map(spec).collect::<Result<Vec<_>, _>>();
         let (inputs, outputs) = (specs(session.inputs())?, specs(session.outputs())?);
-        Ok(RawSession { session, inputs, outputs })
+        // The session's log is verbose for what it says of the nodes; runs are not to add to it.
+        let mut run_options = RunOptions::new().map_err(failed)?;
+        run_options.set_log_level(LogLevel::Error).map_err(failed)?;
+        let mut opened =
+            RawSession { session, inputs, outputs, run_options, binding: None, nodes: log.nodes() };
+        if options.provider.is_gpu() {
+            let Acceleration { pinned_inputs, pinned_outputs, .. } = options.acceleration;
+            let pinned = |pinned: bool| pinned.then_some(options.device_id);
+            let memory =
+                HostMemory { pinned_inputs: pinned(pinned_inputs), pinned_outputs: pinned(pinned_outputs) };
+            if let Err(error) = opened.bind(memory) {
+                tracing::warn!(%error, "There is no pinned memory: copies to and from the GPU take longer");
+            }
+        }
+        Ok(opened)
     }
 
-    fn build(
-        &self,
-        model: &Path,
-        options: &SessionOptions,
-        optimization: GraphOptimizationLevel,
-    ) -> ort::Result<Session> {
+    fn build(&self, model: &Path, options: &SessionOptions, log: &PlacementLog) -> ort::Result<Session> {
+        let SessionOptions { provider, device_id, intra_op_threads, acceleration } = options;
         let mut builder = Session::builder(&self.environment)?
-            .with_optimization_level(optimization)?
-            .with_intra_threads(options.intra_op_threads)?
+            .with_logger(log.logger())?
+            .with_log_level(LogLevel::Verbose)?
+            .with_optimization_level(level(acceleration.graph))?
+            .with_intra_threads(*intra_op_threads)?
             // Threads that spin between runs would take the cores from everything else on the machine, and those that
             // spin long within a run do where it has other work.
             .with_config_entry("session.force_spinning_stop", "1")?
             .with_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)?;
-        if options.provider == ExecutionProvider::Cuda {
-            let cuda = ep::CUDA::default()
-                .with_device_id(options.device_id)
-                // Off, so that a GPU's answers differ from a CPU's in the last digits only.
-                .with_tf32(false)
-                .build()
-                // Without this, ort goes on with the CPU as if nothing had happened.
-                .error_on_failure();
-            builder = builder.with_execution_providers([cuda])?;
+        if provider.is_gpu() {
+            if acceleration.cpu_nodes == CpuNodes::None {
+                builder = builder.with_disable_cpu_fallback()?;
+            }
+            let mut cuda = ep::CUDA::default().with_device_id(*device_id);
+            for (name, value) in &acceleration.cuda {
+                cuda = cuda.with_arbitrary_config(name, value);
+            }
+            // Without `error_on_failure`, ort goes on with the CPU as if nothing had happened.
+            let mut providers = vec![cuda.build().error_on_failure()];
+            if *provider == ExecutionProvider::TensorRt {
+                let mut tensorrt = ep::TensorRT::default().with_device_id(*device_id);
+                for (name, value) in acceleration.tensorrt.iter().flatten() {
+                    tensorrt = tensorrt.with_arbitrary_config(name, value);
+                }
+                // The first one is asked first.
+                providers.insert(0, tensorrt.build().error_on_failure());
+            }
+            builder = builder.with_execution_providers(providers)?;
         }
         builder.commit_from_file(model)
+    }
+}
+
+fn level(graph: GraphOptimization) -> GraphOptimizationLevel {
+    match graph {
+        GraphOptimization::Disabled => GraphOptimizationLevel::Disable,
+        GraphOptimization::Basic => GraphOptimizationLevel::Level1,
+        GraphOptimization::Extended => GraphOptimizationLevel::Level2,
+        GraphOptimization::All => GraphOptimizationLevel::All,
     }
 }
 
@@ -187,11 +240,20 @@ impl BackendFactory for OnnxBackendFactory {
 }
 
 /// An open model, run directly: no queue, no batching. For backends, and to measure them against.
-#[derive(Debug)]
 pub struct RawSession {
+    /// For runs with bound tensors; `None`: ONNX Runtime reads the batch where it lies. Dropped before the session.
+    binding: Option<Binding>,
     session: Session,
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
+    run_options: RunOptions<NoSelectedOutputs>,
+    nodes: Vec<ProviderNodes>,
+}
+
+impl fmt::Debug for RawSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawSession").field("session", &self.session).field("nodes", &self.nodes).finish()
+    }
 }
 
 impl RawSession {
@@ -217,16 +279,27 @@ impl RawSession {
         self.outputs = names.iter().map(find).collect::<Result<_, _>>()?;
         Ok(())
     }
+
+    /// Runs with bound tensors from now on.
+    fn bind(&mut self, memory: HostMemory) -> Result<(), BackendError> {
+        let binding = Binding::new(&self.session, memory);
+        self.binding = Some(binding.map_err(backend_error)?);
+        Ok(())
+    }
 }
 
 impl Backend for RawSession {
     fn infer(&mut self, batch: &Batch<'_>) -> Result<Vec<Tensor>, BackendError> {
+        if let Some(binding) = &mut self.binding {
+            return binding.run(&mut self.session, &self.run_options, batch, &self.outputs);
+        }
         let values: Vec<(&str, SessionInputValue<'_>)> = batch
             .inputs
             .iter()
             .map(|input| Ok((input.name, input_value(input)?)))
             .collect::<Result<_, BackendError>>()?;
-        let mut values = self.session.run(values).map_err(|error| BackendError::new(sentence(error)))?;
+        let values = self.session.run_with_options(values, &self.run_options);
+        let mut values = values.map_err(backend_error)?;
         let take = |spec: &TensorSpec| {
             let value = values.remove(&*spec.name);
             let value = value
@@ -234,6 +307,10 @@ impl Backend for RawSession {
             output_tensor(spec, value)
         };
         self.outputs.iter().map(take).collect()
+    }
+
+    fn nodes(&self) -> &[ProviderNodes] {
+        &self.nodes
     }
 }
 

@@ -41,6 +41,9 @@ pub(super) struct Families {
     /// Besides: `provider`, `fallback`.
     pub(super) execution_provider: IntGaugeVec,
     pub(super) broken: IntGaugeVec,
+    /// Besides: `provider`, by ONNX Runtime's name.
+    pub(super) nodes: IntGaugeVec,
+    pub(super) batch_limit: IntGaugeVec,
     pub(super) objective: GaugeVec,
     pub(super) configured_objective: GaugeVec,
     /// How many loaded versions have the same labels: while a version is loaded again there are two for a while.
@@ -75,6 +78,14 @@ impl Families {
         let broken = Opts::new(
             "convoy_instances_broken",
             "Instances of the model that failed and could not be made anew; they are tried again",
+        );
+        let nodes = Opts::new(
+            "convoy_model_nodes",
+            "Nodes of the model's optimized graph by the execution provider of ONNX Runtime that runs them",
+        );
+        let batch_limit = Opts::new(
+            "convoy_max_batch_rows",
+            "Rows that a batch may have: the model's max_batch_size, or what the device has memory for",
         );
         let dead_seconds = Opts::new(
             "convoy_dead_work_seconds_total",
@@ -180,6 +191,8 @@ impl Families {
                 IntGaugeVec::new(provider, &labels(&["provider", "fallback"]))?,
             )?,
             broken: add(registry, IntGaugeVec::new(broken, &MODEL)?)?,
+            batch_limit: add(registry, IntGaugeVec::new(batch_limit, &labels(&[]))?)?,
+            nodes: add(registry, IntGaugeVec::new(nodes, &labels(&["provider"]))?)?,
             objective: gauge(
                 "convoy_latency_objective_seconds",
                 "Latency objective that is kept, in seconds; absent when only callers' deadlines count",

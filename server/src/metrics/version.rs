@@ -5,7 +5,7 @@
 
 use super::families::Families;
 use super::{FailureReason, microseconds};
-use crate::backend::ExecutionProvider;
+use crate::backend::{ExecutionProvider, ProviderNodes};
 use crate::scheduler::{
     BatchReport, BrokenInstances, CloseReason, DeadWork, Lane, ModelLabels, RefusalReason, RequestReport,
     ServingObserver, Stage, lock,
@@ -154,6 +154,20 @@ impl ServingObserver for VersionMetrics {
         self.families.execution_provider.with_label_values(&values).set(1);
     }
 
+    fn batch_limit(&self, _: ModelLabels<'_>, rows: usize) {
+        let labels = self.labels.each_ref().map(String::as_str);
+        self.families.batch_limit.with_label_values(&labels).set(i64::try_from(rows).unwrap_or(i64::MAX));
+    }
+
+    fn placed_nodes(&self, _: ModelLabels<'_>, nodes: &[ProviderNodes]) {
+        let [model, version] = self.labels.each_ref().map(String::as_str);
+        self.forget_nodes();
+        for ProviderNodes { provider, nodes, .. } in nodes {
+            let series = self.families.nodes.with_label_values(&[model, version, provider]);
+            series.set(i64::try_from(*nodes).unwrap_or(i64::MAX));
+        }
+    }
+
     fn objective(&self, _: ModelLabels<'_>, configured: Option<Duration>, effective: Option<Duration>) {
         let labels = self.labels.each_ref().map(String::as_str);
         let families = &self.families;
@@ -169,6 +183,13 @@ impl ServingObserver for VersionMetrics {
 }
 
 impl VersionMetrics {
+    fn forget_nodes(&self) {
+        let [model, version] = self.labels.each_ref().map(String::as_str);
+        for provider in ProviderNodes::PROVIDERS {
+            drop(self.families.nodes.remove_label_values(&[model, version, provider]));
+        }
+    }
+
     fn forget_placement(&self) {
         let [model, version] = self.labels.each_ref().map(String::as_str);
         for provider in ExecutionProvider::ALL {
@@ -201,11 +222,12 @@ impl Drop for VersionMetrics {
                 $(drop(f.$family.remove_label_values(&one));)*
             };
         }
-        remove!(success, inferences, executions, pending, batch_rows, prediction_ratio, broken);
+        remove!(success, inferences, executions, pending, batch_rows, batch_limit, prediction_ratio, broken);
         remove!(request_us, queue_us, compute_input_us, compute_infer_us, compute_output_us);
         remove!(request_seconds, queue_seconds, objective, configured_objective);
         remove!(compute_input_seconds, compute_infer_seconds, compute_output_seconds);
         self.forget_placement();
+        self.forget_nodes();
         for reason in FailureReason::ALL {
             drop(f.failure.remove_label_values(&[model, version, reason.as_str()]));
         }

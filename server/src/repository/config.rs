@@ -8,6 +8,7 @@ use miette::Diagnostic as _;
 use prost_reflect::text_format::ParseError;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 
+use super::acceleration;
 use crate::error::LoadError;
 
 /// A configuration as written.
@@ -152,9 +153,8 @@ fn refuse_unsupported(config: &ModelConfig) -> Result<(), String> {
 
 /// Says what is understood but has no effect.
 fn warn_of_unused(path: &Path, config: &ModelConfig) {
-    let mut unused = Vec::new();
+    let mut unused = config.optimization.as_ref().map(acceleration::unused).unwrap_or_default();
     let fields = [
-        ("optimization", config.optimization.is_some()),
         ("model_warmup", !config.model_warmup.is_empty()),
         ("response_cache", config.response_cache.is_some()),
         ("model_metrics", config.model_metrics.is_some()),

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
+use super::acceleration;
 use super::identity::{ModelFile, SameFileFactory};
 use super::placement::Placement;
 use super::profile_cache::{ProfileCache, ProfileKey, processor};
-use super::shapes::{InstanceShape, Measurements};
+use super::shapes::{Choice, InstanceShape, Measurements};
 use super::warmup::{Learned, Warmup};
 use crate::backend::onnx::{OnnxBackendFactory, OnnxRuntime, SessionOptions};
-use crate::backend::{BackendFactory, ExecutionProvider};
+use crate::backend::{Acceleration, BackendFactory, CpuNodes};
 use crate::scheduler::{InstanceParts, Instances, Profiles, Signature};
 
 /// Bytes of weights that measuring may hold open in several sessions without being asked for them.
@@ -27,27 +28,43 @@ pub(crate) struct Sessions<'a> {
     pub(crate) signature: &'a Arc<Signature>,
     /// Where it runs.
     pub(crate) placement: &'a Placement,
+    /// How the sessions are made fast.
+    pub(crate) acceleration: &'a Acceleration,
     /// What measuring may take.
     pub(crate) profile_time: Duration,
     /// Where measurements are kept, if they are.
     pub(crate) cache: Option<&'a Path>,
 }
 
+/// The sessions that serve.
+pub(crate) struct Opened {
+    pub(crate) instances: Instances,
+    pub(crate) profiles: Profiles,
+    /// Rows for which the device has memory, where that is less than the model may be asked for.
+    pub(crate) fits: Option<usize>,
+}
+
 impl Sessions<'_> {
     /// Opens, warms and measures the sessions, or opens and warms those of an earlier measurement. The error is what
     /// failed, in words for the middle of a sentence.
-    pub(crate) fn start(&self) -> Result<(Instances, Profiles), String> {
+    pub(crate) fn start(&self) -> Result<Opened, String> {
         let started = Instant::now();
         let shapes = self.shapes();
         let open = |number: usize, threads: usize| self.open(number, threads);
-        let warmup = Warmup { signature: self.signature, open: &open, time: self.profile_time };
+        let warmup = Warmup {
+            signature: self.signature,
+            open: &open,
+            time: self.profile_time,
+            on_gpu: self.placement.provider.is_gpu(),
+        };
         let cache = self.cache.map(|folder| (ProfileCache::new(folder), self.key(&shapes)));
         if let Some(known) = cache.as_ref().and_then(|(cache, key)| cache.get(key)) {
-            let instances = warmup.recall(&known)?;
+            let (instances, fits) = warmup.recall(&known)?;
             self.log(&known, "remembered", started);
-            return Ok((instances, known.profiles(known.choose())));
+            let choice = Choice { wide: instances.wide.as_ref().and(known.choose().wide), ..known.choose() };
+            return Ok(Opened { instances, profiles: known.profiles(choice), fits });
         }
-        let Learned { instances, choice, measurements, steady } = warmup.learn(&shapes)?;
+        let Learned { instances, choice, measurements, steady, fits } = warmup.learn(&shapes)?;
         self.log(&measurements, "measured", started);
         match cache {
             Some((cache, key)) if steady => cache.put(&key, &measurements),
@@ -57,7 +74,7 @@ impl Sessions<'_> {
             ),
             None => {}
         }
-        Ok((instances, measurements.profiles(choice)))
+        Ok(Opened { instances, profiles: measurements.profiles(choice), fits })
     }
 
     /// The shapes to measure: what was asked for, or those that memory surely has room for.
@@ -77,20 +94,30 @@ impl Sessions<'_> {
         let inner = OnnxBackendFactory {
             runtime: self.runtime.clone(),
             model: self.file.path().to_owned(),
-            options: SessionOptions { provider: *provider, device_id, intra_op_threads: threads },
+            options: SessionOptions {
+                provider: *provider,
+                device_id,
+                intra_op_threads: threads,
+                acceleration: self.acceleration.clone(),
+            },
             outputs: self.signature.outputs.iter().map(|output| output.name.to_string()).collect(),
         };
         let factory = SameFileFactory { inner, file: Arc::clone(self.file) };
         let backend = factory.create().map_err(|error| error.to_string())?;
+        if provider.is_gpu() && self.acceleration.cpu_nodes == CpuNodes::ShapesOnly {
+            acceleration::refuse_cpu_nodes(backend.nodes())?;
+        }
         Ok(InstanceParts { backend, factory: Arc::new(factory) })
     }
 
     /// What measurements of this model hold for.
     fn key(&self, shapes: &[InstanceShape]) -> ProfileKey {
         let Placement { provider, device_ids, .. } = self.placement;
-        let device = match provider {
-            ExecutionProvider::Cpu => format!("{provider} {}", processor()),
-            ExecutionProvider::Cuda => format!("{provider} {device_ids:?} of {}", graphics_cards()),
+        let device = match provider.is_gpu() {
+            false => format!("{provider} {}, graph {:?}", processor(), self.acceleration.graph),
+            true => {
+                format!("{provider} {device_ids:?} of {}: {}", graphics_cards(), self.acceleration)
+            }
         };
         let inputs = self.signature.inputs.iter().map(|input| &input.tensor);
         let tensors = inputs
@@ -146,6 +173,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::backend::ExecutionProvider;
     use crate::repository::shapes::{ShapeLatencies, candidates};
     use crate::scheduler::InputSpec;
     use crate::tensor::{DataType, TensorSpec};
@@ -176,13 +204,14 @@ mod tests {
             file: &looked_at,
             signature: &signature,
             placement: &placement,
+            acceleration: &Acceleration::default(),
             profile_time: Duration::ZERO,
             cache: Some(folder.path()),
         };
         let of = |shape, one| ShapeLatencies { shape, milliseconds: vec![(1, one)] };
         let known = Measurements(vec![of(placement.shapes[0], 100.0), of(placement.shapes[1], 150.0)]);
         ProfileCache::new(folder.path()).put(&sessions.key(&sessions.shapes()), &known);
-        let (instances, profiles) = sessions.start().unwrap();
+        let Opened { instances, profiles, .. } = sessions.start().unwrap();
         assert_eq!((instances.narrow.len(), instances.wide.is_some()), (2, true));
         assert_eq!(profiles.narrow.expected(1), Duration::from_millis(150));
         assert_eq!(profiles.wide.unwrap().expected(1), Duration::from_millis(100));
@@ -210,6 +239,7 @@ mod tests {
                 file: &file,
                 signature: &signature,
                 placement: &placement,
+                acceleration: &Acceleration::default(),
                 profile_time: Duration::ZERO,
                 cache: None,
             };

@@ -7,11 +7,12 @@ use std::thread::available_parallelism;
 use sandbox::Sandbox;
 
 use super::RepositoryConfig;
+use super::acceleration;
 use super::batching;
 use super::complete::{CompletedModel, complete};
 use super::discover::ModelSource;
 use super::identity::ModelFile;
-use super::instances::Sessions;
+use super::instances::{Opened, Sessions};
 use super::labels;
 use super::observer::{VersionObserver, Watchers};
 use super::parameters::Parameters;
@@ -21,13 +22,11 @@ use super::retire::Retirement;
 use super::statistics::VersionStatistics;
 use super::version::{DETECTIONS_OUTPUT, ModelVersion, Task};
 use crate::backend::onnx::OnnxRuntime;
-use crate::backend::{Device, ExecutionProvider};
+use crate::backend::{Acceleration, CpuNodes, Device, ExecutionProvider};
 use crate::detection::Detector;
 use crate::error::LoadError;
 use crate::gpu;
-use crate::scheduler::{
-    Instances, ModelLabels, PolicyLimits, Profiles, Scheduler, SchedulerOptions, ServingObserver, Signature,
-};
+use crate::scheduler::{ModelLabels, PolicyLimits, Scheduler, SchedulerOptions, ServingObserver, Signature};
 use crate::tensor::DataType;
 
 /// Loads one version of a model, whose own preprocessing runs in `sandbox`.
@@ -78,19 +77,26 @@ pub(crate) fn load_version(
     let options = SchedulerOptions {
         signature: Arc::clone(&signature),
         version: version.clone(),
-        limits: PolicyLimits { slo, ..limits },
-        profiles: started.profiles,
+        limits: PolicyLimits {
+            slo,
+            max_batch_size: started
+                .opened
+                .fits
+                .map_or(limits.max_batch_size, |fits| fits.min(limits.max_batch_size)),
+            ..limits
+        },
+        profiles: started.opened.profiles,
         observer: Arc::<VersionObserver>::clone(&observer),
     };
     let provider = started.provider;
-    placement::tell(&mut config.parameters, provider, started.fallback_reason.as_deref());
-    observer.placed(
-        ModelLabels { model: &source.name, version: &version },
-        provider,
-        started.fallback_reason.is_some(),
-    );
-    let instances = started.instances.narrow.len();
-    let scheduler = Scheduler::start(options, started.instances)
+    let nodes =
+        started.opened.instances.narrow.first().map_or(Vec::new(), |one| one.backend.nodes().to_vec());
+    placement::tell(&mut config.parameters, provider, &nodes, started.fallback_reason.as_deref());
+    let placed = ModelLabels { model: &source.name, version: &version };
+    observer.placed(placed, provider, started.fallback_reason.is_some());
+    observer.placed_nodes(placed, &nodes);
+    let instances = started.opened.instances.narrow.len();
+    let scheduler = Scheduler::start(options, started.opened.instances)
         .map_err(|error| loading.model_error(format!("a thread for it cannot be started: {error}")))?;
     let model = ModelVersion {
         name: source.name.clone(),
@@ -105,6 +111,7 @@ pub(crate) fn load_version(
         sandbox,
         execution_provider: started.provider,
         fallback_reason: started.fallback_reason,
+        nodes,
         statistics,
         scheduler: Some(scheduler),
         retirement: Some(retirement),
@@ -131,8 +138,7 @@ struct Loading<'a> {
 
 /// Instances on the device that was chosen.
 struct Started {
-    instances: Instances,
-    profiles: Profiles,
+    opened: Opened,
     provider: ExecutionProvider,
     fallback_reason: Option<String>,
 }
@@ -206,33 +212,49 @@ impl Loading<'_> {
 
     /// Opens and warms the instances: on the GPU if it is asked for or can be had, else on the CPU.
     fn start(&self, parameters: &Parameters, signature: &Arc<Signature>) -> Result<Started, LoadError> {
-        let device = Placement::device(&self.source.written.config, self.repository.device)
-            .map_err(|detail| self.config_error(detail))?;
-        let place = |provider| {
+        let written = &self.source.written.config;
+        let config_error = |detail| self.config_error(detail);
+        let device = Placement::device(written, self.repository.device).map_err(config_error)?;
+        let mut acceleration = acceleration::parse(written).map_err(config_error)?;
+        acceleration::complete(&mut acceleration, signature);
+        acceleration.cpu_nodes = match (parameters.disable_cpu_fallback, device) {
+            (Some(true), _) => CpuNodes::None,
+            (None, Device::Cuda(_)) => CpuNodes::ShapesOnly,
+            (Some(false), _) | (None, _) => CpuNodes::Allowed,
+        };
+        let start_on = |provider, reason| {
             let cores = available_parallelism().map_or(1, usize::from);
-            let on = (provider, device.gpu());
-            let placed = Placement::new(&self.source.written.config, parameters, on, cores);
-            placed.map_err(|detail| self.config_error(detail))
-        };
-        let on_cpu = |reason| {
-            let placement = place(ExecutionProvider::Cpu)?;
-            self.start_on(&placement, signature, reason).map_err(|detail| self.model_error(detail))
-        };
-        let on_gpu = || {
-            let placement = place(ExecutionProvider::Cuda)?;
-            let started = self.may_use(&placement).and_then(|()| self.start_on(&placement, signature, None));
+            let placement = Placement::new(written, parameters, (provider, device.gpu()), cores);
+            let placement = placement.map_err(config_error)?;
+            let usable = if provider.is_gpu() { self.may_use(&placement) } else { Ok(()) };
+            let started = usable.and_then(|()| self.start_on(&placement, &acceleration, signature, reason));
             Ok::<_, LoadError>(started)
         };
+        // What the configuration asks for comes first; what is left out of it is said.
+        let on_gpu: &[ExecutionProvider] = match acceleration.tensorrt {
+            Some(_) => &[ExecutionProvider::TensorRt, ExecutionProvider::Cuda],
+            None => &[ExecutionProvider::Cuda],
+        };
         match device {
-            Device::Cpu => on_cpu(None),
-            Device::Cuda(_) => on_gpu()?.map_err(|detail| LoadError::Device {
+            Device::Cpu => start_on(ExecutionProvider::Cpu, None)?.map_err(|detail| self.model_error(detail)),
+            Device::Cuda(_) => start_on(on_gpu[0], None)?.map_err(|detail| LoadError::Device {
                 device: device.to_string(),
                 detail: format!("{detail}; or use --device cpu"),
             }),
-            Device::Auto => match on_gpu()? {
-                Ok(started) => Ok(started),
-                Err(reason) => on_cpu(Some(reason)),
-            },
+            Device::Auto => {
+                let mut reason: Option<String> = None;
+                for &provider in on_gpu {
+                    match start_on(provider, reason.clone())? {
+                        Ok(started) => return Ok(started),
+                        // One library and one driver: often both fail for the same reason.
+                        Err(also) if reason.as_ref() == Some(&also) => {}
+                        Err(also) => {
+                            reason = Some(reason.map_or(also.clone(), |one| format!("{one}; {also}")))
+                        }
+                    }
+                }
+                start_on(ExecutionProvider::Cpu, reason)?.map_err(|detail| self.model_error(detail))
+            }
         }
     }
 
@@ -243,6 +265,11 @@ impl Loading<'_> {
             return Err(
                 "the library of ONNX Runtime is built without CUDA: install one that has it".to_owned()
             );
+        }
+        if placement.provider == ExecutionProvider::TensorRt && !self.runtime.offers_tensorrt() {
+            return Err("the model's configuration asks for TensorRT, and the library of ONNX Runtime is built without \
+                        it: install one that has it, or take the accelerator out"
+                .to_owned());
         }
         let numbers: BTreeSet<i32> = placement.device_ids.iter().copied().collect();
         for number in numbers {
@@ -256,6 +283,7 @@ impl Loading<'_> {
     fn start_on(
         &self,
         placement: &Placement,
+        acceleration: &Acceleration,
         signature: &Arc<Signature>,
         fallback_reason: Option<String>,
     ) -> Result<Started, String> {
@@ -264,11 +292,12 @@ impl Loading<'_> {
             file: self.file,
             signature,
             placement,
+            acceleration,
             profile_time: self.repository.profile_time,
             cache: self.repository.profile_cache.as_deref(),
         };
-        let (instances, profiles) = sessions.start()?;
-        Ok(Started { instances, profiles, provider: placement.provider, fallback_reason })
+        let opened = sessions.start()?;
+        Ok(Started { opened, provider: placement.provider, fallback_reason })
     }
 
     fn config_error(&self, detail: String) -> LoadError {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use service_kit::{ErrorCode, Hold, Readiness};
 
 use super::statistics::VersionStatistics;
-use crate::backend::ExecutionProvider;
+use crate::backend::{ExecutionProvider, ProviderNodes};
 use crate::scheduler::{
     BatchReport, BrokenInstances, DeadWork, ModelLabels, RefusalReason, RequestReport, ServingObserver,
     Stage, lock,
@@ -67,6 +67,14 @@ impl ServingObserver for VersionObserver {
 
     fn placed(&self, labels: ModelLabels<'_>, provider: ExecutionProvider, fell_back: bool) {
         self.observer.placed(labels, provider, fell_back);
+    }
+
+    fn batch_limit(&self, labels: ModelLabels<'_>, rows: usize) {
+        self.observer.batch_limit(labels, rows);
+    }
+
+    fn placed_nodes(&self, labels: ModelLabels<'_>, nodes: &[ProviderNodes]) {
+        self.observer.placed_nodes(labels, nodes);
     }
 
     fn request_refused(&self, labels: ModelLabels<'_>, reason: RefusalReason, stage: Stage) {

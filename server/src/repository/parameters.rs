@@ -12,7 +12,7 @@ use super::version::Task;
 use crate::detection::BoxFormat;
 
 /// Every parameter there is.
-const KNOWN: [&str; 23] = [
+const KNOWN: [&str; 25] = [
     "task",
     "labels",
     "keep_classes",
@@ -30,12 +30,14 @@ const KNOWN: [&str; 23] = [
     "scale",
     "intra_op_thread_count",
     "device_id",
+    "session.disable_cpu_ep_fallback",
     "slo_ms",
     "image_input",
     "detections_output",
     "preprocessing",
     "execution_provider",
     "device_fallback",
+    "execution_nodes",
 ];
 /// What [`Parameters::complete`] tells clients in `image_input` and `detections_output`, which say nothing to the
 /// server, nor does `preprocessing`: a configuration that it wrote may be given back to it.
@@ -90,6 +92,9 @@ pub(crate) struct Parameters {
     pub(crate) intra_op_threads: Option<usize>,
     /// `device_id`: number of the GPU. Default: the server's, 0 unless it says another.
     pub(crate) device_id: Option<i32>,
+    /// `session.disable_cpu_ep_fallback`, ONNX Runtime's name: whether a model on a GPU may have no node on the CPU (1), or
+    /// any (0). `None`: those that reckon with shapes; with `--device auto` any.
+    pub(crate) disable_cpu_fallback: Option<bool>,
     /// `slo_ms`: the latency objective in milliseconds, or `none`. Outer `None`: the server's.
     pub(crate) slo: Option<Option<Duration>>,
 }
@@ -132,6 +137,7 @@ impl Parameters {
             scale: given.channels("scale")?,
             intra_op_threads: given.at_least_one("intra_op_thread_count")?,
             device_id: given.device_id()?,
+            disable_cpu_fallback: given.switch("session.disable_cpu_ep_fallback")?,
             slo: given.slo()?,
         })
     }
@@ -221,6 +227,15 @@ impl Given<'_> {
             Some((text, _)) => {
                 Err(format!("parameter `device_id` is `{text}`, and must be the number of a GPU from 0 on"))
             }
+        }
+    }
+
+    fn switch(&self, name: &str) -> Result<Option<bool>, String> {
+        match self.text(name) {
+            None => Ok(None),
+            Some("1" | "true") => Ok(Some(true)),
+            Some("0" | "false") => Ok(Some(false)),
+            Some(text) => Err(format!("parameter `{name}` is `{text}`, and must be 1 or 0")),
         }
     }
 
@@ -337,6 +352,7 @@ mod tests {
             (&[("color", "gray")], "rgb or bgr"),
             (&[("decode", "half")], "auto, full"),
             (&[("device_id", "-1")], "number of a GPU"),
+            (&[("session.disable_cpu_ep_fallback", "no")], "must be 1 or 0"),
             (&[("slo_ms", "0")], "number of milliseconds"),
             (&[("slo_ms", "1s")], "or none"),
         ] {

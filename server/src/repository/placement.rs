@@ -7,7 +7,7 @@ use convoy_proto::inference::{ModelConfig, ModelInstanceGroup, ModelParameter};
 
 use super::parameters::Parameters;
 use super::shapes::{self, InstanceShape};
-use crate::backend::{Device, ExecutionProvider};
+use crate::backend::{Device, ExecutionProvider, ProviderNodes};
 
 /// Instances of one model: more than this is a slip of the pen.
 const MAX_INSTANCES: usize = 64;
@@ -53,9 +53,9 @@ impl Placement {
 
     /// The instances on `provider`, on a machine with `cores`; on the GPU of this number where nothing says another.
     ///
-    /// Without an `instance_group` there is one on a GPU, which runs one batch after the other anyway; on a CPU it is
-    /// measured which way of sharing the cores is best. `intra_op_thread_count` alone means one instance of so many
-    /// threads.
+    /// Without an `instance_group` it is measured which way of sharing a CPU's cores is best, and on a GPU whether a second
+    /// instance carries more: one batch is copied while the other is computed. `intra_op_thread_count` alone means one
+    /// instance of so many threads on a CPU.
     pub(crate) fn new(
         config: &ModelConfig,
         parameters: &Parameters,
@@ -70,11 +70,14 @@ impl Placement {
             }
             let count = usize::try_from(group.count)
                 .map_err(|_| format!("instance_group has count {}, and must have 1 or more", group.count))?;
-            let gpus = match (provider, group.gpus.is_empty()) {
-                (ExecutionProvider::Cpu, _) => vec![0],
-                (ExecutionProvider::Cuda, true) => vec![gpu],
-                (ExecutionProvider::Cuda, false) => group.gpus.clone(),
+            let gpus = match (provider.is_gpu(), group.gpus.is_empty()) {
+                (false, _) => vec![0],
+                (true, true) => vec![gpu],
+                (true, false) => group.gpus.clone(),
             };
+            if let Some(wrong) = gpus.iter().find(|&&gpu| gpu < 0) {
+                return Err(format!("instance_group names the GPU {wrong}: they are numbered from 0"));
+            }
             for gpu in gpus {
                 // As in Triton, a count that is not given is 1.
                 device_ids.extend(std::iter::repeat_n(gpu, count.clamp(1, MAX_INSTANCES + 1)));
@@ -85,16 +88,17 @@ impl Placement {
         }
         let given = !device_ids.is_empty();
         if !given {
-            device_ids.push(if provider == ExecutionProvider::Cuda { gpu } else { 0 });
+            device_ids.push(if provider.is_gpu() { gpu } else { 0 });
         }
         let instances = device_ids.len();
-        let shapes = match (provider, parameters.intra_op_threads) {
-            (_, Some(threads)) => vec![InstanceShape { instances, threads }],
-            (ExecutionProvider::Cuda, None) => vec![InstanceShape { instances, threads: 1 }],
-            (ExecutionProvider::Cpu, None) if given => {
+        let shapes = match (provider.is_gpu(), parameters.intra_op_threads) {
+            (false, Some(threads)) => vec![InstanceShape { instances, threads }],
+            (true, threads) if given => vec![InstanceShape { instances, threads: threads.unwrap_or(1) }],
+            (true, threads) => shapes::in_flight(threads.unwrap_or(1)),
+            (false, None) if given => {
                 vec![InstanceShape { instances, threads: (cores / instances).max(1) }]
             }
-            (ExecutionProvider::Cpu, None) => shapes::candidates(cores),
+            (false, None) => shapes::candidates(cores),
         };
         Ok(Self { provider, device_ids, shapes })
     }
@@ -104,12 +108,20 @@ impl Placement {
 pub(crate) fn tell(
     parameters: &mut HashMap<String, ModelParameter>,
     provider: ExecutionProvider,
+    nodes: &[ProviderNodes],
     fallback_reason: Option<&str>,
 ) {
     let mut put = |name: &str, value: &str| {
         parameters.insert(name.to_owned(), ModelParameter { string_value: value.to_owned() })
     };
     put("execution_provider", provider.as_str());
+    if !nodes.is_empty() {
+        let counts: Vec<_> = nodes
+            .iter()
+            .map(|of_provider| format!("{} {}", of_provider.provider, of_provider.nodes))
+            .collect();
+        put("execution_nodes", &counts.join(", "));
+    }
     if let Some(reason) = fallback_reason {
         put("device_fallback", reason);
     } else {
@@ -144,11 +156,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_word_a_processor_is_measured_and_a_gpu_runs_one_batch_after_the_other() {
+    fn without_a_word_it_is_measured_what_a_processor_and_a_gpu_do_best() {
         let parameters = Parameters::parse(&HashMap::new()).unwrap();
         let place = |provider| Placement::new(&parse(""), &parameters, (provider, 0), 8).unwrap();
         assert_eq!(place(ExecutionProvider::Cpu).shapes, shapes::candidates(8));
-        assert_eq!(pairs(&place(ExecutionProvider::Cuda)), [(1, 1)]);
+        for gpu in [ExecutionProvider::Cuda, ExecutionProvider::TensorRt] {
+            assert_eq!(pairs(&place(gpu)), [(1, 1), (2, 1)]);
+            assert_eq!(place(gpu).device_ids, [0]);
+        }
         let two = Parameters { intra_op_threads: Some(2), ..parameters };
         let placed = Placement::new(&parse(""), &two, (ExecutionProvider::Cpu, 0), 8).unwrap();
         assert_eq!(pairs(&placed), [(1, 2)]);
@@ -160,6 +175,15 @@ mod tests {
         assert_eq!((pairs(&three), three.device_ids), (vec![(3, 2)], vec![0; 3]));
         let gpus = place("instance_group [ { count: 2 gpus: [ 1, 3 ] } ]", ExecutionProvider::Cuda).unwrap();
         assert_eq!((pairs(&gpus), gpus.device_ids), (vec![(4, 1)], vec![1, 1, 3, 3]));
+        let groups =
+            "instance_group [ { kind: KIND_GPU gpus: [ 0 ] count: 2 }, { kind: KIND_GPU gpus: [ 1 ] } ]";
+        let uneven = place(groups, ExecutionProvider::Cuda).unwrap();
+        assert_eq!((pairs(&uneven), uneven.device_ids), (vec![(3, 1)], vec![0, 0, 1]));
+        let unnamed =
+            place("instance_group [ { kind: KIND_GPU count: 2 } ]", ExecutionProvider::Cuda).unwrap();
+        assert_eq!((pairs(&unnamed), unnamed.device_ids), (vec![(2, 1)], vec![0, 0]));
+        let error = place("instance_group [ { gpus: [ -1 ] } ]", ExecutionProvider::Cuda).unwrap_err();
+        assert!(error.contains("numbered from 0"), "{error}");
         assert!(place("instance_group [ { count: -1 } ]", ExecutionProvider::Cpu).is_err());
         assert!(place("instance_group [ { count: 1000000 } ]", ExecutionProvider::Cpu).is_err());
     }

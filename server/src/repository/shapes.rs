@@ -47,6 +47,12 @@ pub(crate) fn candidates(cores: usize) -> Vec<InstanceShape> {
     once(1).chain(several).map(shape).collect()
 }
 
+/// Batches in flight on a GPU that are worth measuring, each by a session of its own: two can overlap, one being copied
+/// while the other is computed, and a third would wait for them.
+pub(crate) fn in_flight(threads: usize) -> Vec<InstanceShape> {
+    [1, 2].map(|instances| InstanceShape { instances, threads }).to_vec()
+}
+
 /// How long batches take in one shape, while all of its sessions are at work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ShapeLatencies {

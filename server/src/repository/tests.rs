@@ -284,6 +284,9 @@ fn a_device_that_is_not_there_is_an_error_or_a_reason() {
     assert_eq!(model.execution_provider().as_str(), "cpu");
     assert!(model.fallback_reason().unwrap().contains("built without CUDA"));
     assert_eq!(load(&config(Device::Cpu)).unwrap().get("m", "").unwrap().fallback_reason(), None);
+    let [nodes] = model.nodes() else { panic!("the CPU has all nodes: {:?}", model.nodes()) };
+    let told = &model.config().parameters["execution_nodes"].string_value;
+    assert_eq!(*told, format!("CPUExecutionProvider {}", nodes.nodes));
 }
 
 #[tokio::test]

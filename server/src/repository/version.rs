@@ -11,7 +11,7 @@ use sandbox::Sandbox;
 use super::labels::Labels;
 use super::retire::Retirement;
 use super::statistics::{ModelStatistics, VersionStatistics};
-use crate::backend::ExecutionProvider;
+use crate::backend::{ExecutionProvider, ProviderNodes};
 use crate::detection::{Detection, Detector};
 use crate::error::ServingError;
 use crate::scheduler::{
@@ -117,6 +117,7 @@ pub struct ModelVersion {
     pub(super) sandbox: Option<Sandbox>,
     pub(super) execution_provider: ExecutionProvider,
     pub(super) fallback_reason: Option<String>,
+    pub(super) nodes: Vec<ProviderNodes>,
     pub(super) statistics: Arc<VersionStatistics>,
     /// There until the version is dropped.
     pub(super) scheduler: Option<Scheduler>,
@@ -182,6 +183,11 @@ impl ModelVersion {
     /// Why it runs on the CPU although [`Device::Auto`](crate::backend::Device::Auto) tried a GPU.
     pub fn fallback_reason(&self) -> Option<&str> {
         self.fallback_reason.as_deref()
+    }
+
+    /// Nodes of its graph by the execution provider that runs them; empty when that is not known.
+    pub fn nodes(&self) -> &[ProviderNodes] {
+        &self.nodes
     }
 
     /// Requests waiting in the queue.

@@ -1,12 +1,13 @@
 //! Before a model is ready, its batches have been run, and it is known how long they take in each shape.
 
 use std::collections::VecDeque;
+use std::iter::once;
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::shapes::{Choice, InstanceShape, Measurements, ShapeLatencies};
-use crate::backend::Backend;
+use crate::backend::{Backend, BackendError, FailureKind};
 use crate::scheduler::{DryRun, InstanceParts, Instances, Signature};
 
 /// Timed rounds over all sizes and shapes; the lower quartile counts.
@@ -37,6 +38,9 @@ pub(crate) struct Warmup<'a> {
     pub(crate) open: &'a Open<'a>,
     /// What measuring may take, besides what must be opened and run anyway.
     pub(crate) time: Duration,
+    /// Whether it runs on a GPU, where every batch size must have been run once in this process: each new shape loads
+    /// kernels and searches algorithms, for longer than a request can wait.
+    pub(crate) on_gpu: bool,
 }
 
 /// What learning gave.
@@ -49,6 +53,8 @@ pub(crate) struct Learned {
     pub(crate) measurements: Measurements,
     /// Whether the machine was quiet enough for the measurements to be worth keeping.
     pub(crate) steady: bool,
+    /// Rows for which the device has memory, where that is less than the model may be asked for.
+    pub(crate) fits: Option<usize>,
 }
 
 /// The open sessions of one shape, and what their runs took.
@@ -56,6 +62,8 @@ struct Candidate {
     shape: InstanceShape,
     instances: Vec<InstanceParts>,
     sizes: Vec<SizeRuns>,
+    /// Rows for which the device has memory, where that is less than the model may be asked for.
+    fits: Option<usize>,
 }
 
 /// Runs of one batch size in one shape.
@@ -104,8 +112,11 @@ impl Warmup<'_> {
                 }
             }
         }
-        let started = Instant::now();
-        if let Err(detail) = self.measure(&mut candidates, started) {
+        let measured = match self.on_gpu {
+            true => self.measure_every_size(&mut candidates),
+            false => self.measure(&mut candidates, Instant::now()),
+        };
+        if let Err(detail) = measured {
             if !self.has_open_dimensions() {
                 return Err(detail);
             }
@@ -115,7 +126,12 @@ impl Warmup<'_> {
         }
         let steady = candidates.iter().all(|candidate| candidate.sizes.iter().all(SizeRuns::is_steady));
         let measurements = Measurements(candidates.iter().map(Candidate::latencies).collect());
-        let choice = measurements.choose();
+        let mut choice = measurements.choose();
+        if self.on_gpu {
+            // Whatever one session leaves idle of a GPU is the other's anyway.
+            choice.wide = None;
+        }
+        let fits = candidates[choice.narrow].fits;
         let mut instances = Instances { narrow: Vec::new(), wide: None };
         for (at, mut candidate) in candidates.into_iter().enumerate() {
             if at == choice.narrow {
@@ -124,16 +140,23 @@ impl Warmup<'_> {
                 instances.wide = candidate.instances.pop();
             }
         }
-        Ok(Learned { instances, choice, measurements, steady })
+        Ok(Learned { instances, choice, measurements, steady, fits })
     }
 
     /// Opens and warms the sessions of shapes that are known to be the best: nothing is measured.
     ///
     /// # Errors
     /// As [`Warmup::learn`].
-    pub(crate) fn recall(&self, known: &Measurements) -> Result<Instances, String> {
+    pub(crate) fn recall(&self, known: &Measurements) -> Result<(Instances, Option<usize>), String> {
         let choice = known.choose();
-        let mut open_warm = |at: usize| {
+        if self.on_gpu {
+            let mut candidate = self.candidate(known.0[choice.narrow].shape)?;
+            match self.warm_every_size(&mut candidate) {
+                Err(detail) if !self.has_open_dimensions() => return Err(detail),
+                _ => return Ok((candidate.instances.into(), candidate.fits)),
+            }
+        }
+        let open_warm = |at: usize| {
             let latencies = &known.0[at];
             let mut candidate = self.candidate(latencies.shape)?;
             let started = Instant::now();
@@ -149,14 +172,64 @@ impl Warmup<'_> {
             Ok::<_, String>(candidate.instances)
         };
         let narrow = open_warm(choice.narrow)?;
-        let wide = choice.wide.map(&mut open_warm).transpose()?.and_then(|mut opened| opened.pop());
-        Ok(Instances { narrow, wide })
+        let wide = choice.wide.map(open_warm).transpose()?.and_then(|mut opened| opened.pop());
+        Ok((Instances { narrow, wide }, None))
     }
 
     fn candidate(&self, shape: InstanceShape) -> Result<Candidate, String> {
         let open = |number| (self.open)(number, shape.threads);
         let instances = (0..shape.instances).map(open).collect::<Result<Vec<_>, _>>()?;
-        Ok(Candidate { shape, instances, sizes: Vec::new() })
+        Ok(Candidate { shape, instances, sizes: Vec::new(), fits: None })
+    }
+
+    /// Runs every batch size on every session, then times all of them in rounds: one whatever it takes, and more while
+    /// there is time.
+    fn measure_every_size(&self, candidates: &mut Vec<Candidate>) -> Result<(), String> {
+        for at in (0..candidates.len()).rev() {
+            match self.warm_every_size(&mut candidates[at]) {
+                Ok(()) => {}
+                Err(detail) if at == 0 => return Err(detail),
+                // More sessions need more of the device's memory.
+                Err(detail) => {
+                    let shape = candidates.remove(at).shape;
+                    tracing::warn!(model = %self.signature.model, detail, "No {shape}: they do not run");
+                }
+            }
+        }
+        let started = Instant::now();
+        for round in 0..ROUNDS {
+            for rows in 1..=self.signature.max_batch_size.max(1) {
+                let run = self.dry_run(rows)?;
+                for candidate in candidates.iter_mut().filter(|candidate| candidate.has_run(rows)) {
+                    if round > 0 && started.elapsed() >= self.time {
+                        return Ok(());
+                    }
+                    candidate.time(&run, rows, self.time / STEP)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs every batch size once on every session: one row, the largest, for which the device takes its memory, and all
+    /// others from small to large. The device may not have memory for all of them: then the largest that ran is noted.
+    fn warm_every_size(&self, candidate: &mut Candidate) -> Result<(), String> {
+        let most = self.signature.max_batch_size.max(1);
+        for rows in once(1).chain((most > 1).then_some(most)).chain(2..most) {
+            match candidate.first_run(&self.dry_run(rows)?, rows) {
+                Ok(()) => {}
+                Err(error) if error.kind() == FailureKind::OutOfMemory && rows > 1 => {
+                    tracing::warn!(model = %self.signature.model, rows, %error, "Batches of {rows} rows do not fit");
+                    if rows < most {
+                        candidate.fits = Some(rows - 1);
+                        return Ok(());
+                    }
+                    candidate.fits = Some(most - 1);
+                }
+                Err(error) => return Err(failed_on_zeros(rows, &error)),
+            }
+        }
+        Ok(())
     }
 
     fn measure(&self, candidates: &mut [Candidate], started: Instant) -> Result<(), String> {
@@ -202,24 +275,30 @@ impl Warmup<'_> {
 impl Candidate {
     /// Runs a batch for the first time, on every session.
     fn warm(&mut self, run: &DryRun, rows: usize) -> Result<(), String> {
-        let durations = self.step(run, Duration::ZERO);
-        let durations = durations
-            .map_err(|error| format!("it fails on a batch of {rows} with nothing but zeros: {error}"))?;
+        self.first_run(run, rows).map_err(|error| failed_on_zeros(rows, &error))
+    }
+
+    fn first_run(&mut self, run: &DryRun, rows: usize) -> Result<(), BackendError> {
+        let durations = self.step(run, Duration::ZERO)?;
         let first = durations.into_iter().max().unwrap_or_default();
         self.sizes.push(SizeRuns { rows, first, timed: Vec::new() });
         Ok(())
     }
 
     fn time(&mut self, run: &DryRun, rows: usize, time: Duration) -> Result<(), String> {
-        let durations = self.step(run, time)?;
+        let durations = self.step(run, time).map_err(|error| error.to_string())?;
         if let Some(size) = self.sizes.iter_mut().find(|size| size.rows == rows) {
             size.timed.extend(durations);
         }
         Ok(())
     }
 
+    fn has_run(&self, rows: usize) -> bool {
+        self.sizes.iter().any(|size| size.rows == rows)
+    }
+
     /// Runs a batch on every session, all at once as under load; again for as long as there is time.
-    fn step(&mut self, run: &DryRun, time: Duration) -> Result<Vec<Duration>, String> {
+    fn step(&mut self, run: &DryRun, time: Duration) -> Result<Vec<Duration>, BackendError> {
         if let [only] = &mut *self.instances {
             return repeat(only.backend.as_mut(), run.clone(), time);
         }
@@ -238,7 +317,7 @@ impl Candidate {
                 .collect();
             let mut durations = Vec::new();
             for thread in running {
-                durations.extend(thread.join().map_err(|_| "it panicked".to_owned())??);
+                durations.extend(thread.join().map_err(|_| BackendError::new("it panicked"))??);
             }
             Ok(durations)
         })
@@ -258,6 +337,10 @@ impl Candidate {
     }
 }
 
+fn failed_on_zeros(rows: usize, error: &BackendError) -> String {
+    format!("it fails on a batch of {rows} with nothing but zeros: {error}")
+}
+
 fn unknown() -> SizeRuns {
     SizeRuns { rows: 1, first: Duration::from_secs_f64(UNKNOWN_MS / 1e3), timed: Vec::new() }
 }
@@ -265,8 +348,8 @@ fn unknown() -> SizeRuns {
 /// Runs a batch until `time` is over, [`RUNS`] times at most. What follows a run of another session finds the caches
 /// full of that one's weights and its own threads asleep (a wide session took 21 ms instead of 11.5): where there is time
 /// for more, the first only warms, and does not count.
-fn repeat(backend: &mut dyn Backend, mut run: DryRun, time: Duration) -> Result<Vec<Duration>, String> {
-    let mut timed = || run.run(backend).map_err(|error| error.to_string());
+fn repeat(backend: &mut dyn Backend, mut run: DryRun, time: Duration) -> Result<Vec<Duration>, BackendError> {
+    let mut timed = || run.run(backend);
     let first = timed()?;
     if first > time {
         return Ok(vec![first]);

@@ -50,6 +50,8 @@ pub(super) async fn model_metadata(
         "inputs": tensors(&model, model.inputs()),
         "outputs": tensors(&model, model.outputs()),
         "execution_provider": model.execution_provider().as_str(),
+        "execution_nodes": model.nodes().iter()
+            .map(|nodes| (nodes.provider.clone(), json!(nodes.nodes))).collect::<serde_json::Map<_, _>>(),
         "device_fallback": model.fallback_reason(),
     })))
 }

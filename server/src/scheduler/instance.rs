@@ -10,7 +10,7 @@ use super::policy::{ClosedBatch, Dropped, Lane, RunId, over};
 use super::repair::{Backoff, NOT_REBUILT, WideEngine};
 use super::request::{InferenceResponse, PreparedRequest, QueuedRequest};
 use super::shared::{Shared, milliseconds};
-use crate::backend::BackendError;
+use crate::backend::{BackendError, FailureKind};
 use crate::error::ServingError;
 
 /// A model instance: what its thread owns.
@@ -199,6 +199,11 @@ impl BatchRun<'_> {
                 return if self.answer_panicked(jobs, &message) { Ok(()) } else { Err(Vec::new()) };
             }
         };
+        if error.kind() == FailureKind::OutOfMemory {
+            let mut parts = Vec::new();
+            self.divide(jobs, &error, &mut parts);
+            return self.run_again(parts);
+        }
         match self.engine.check() {
             Ok(Condition::Sound) => {
                 let mut parts = Vec::new();
@@ -245,6 +250,9 @@ impl BatchRun<'_> {
         error: &BackendError,
         parts: &mut Vec<Vec<QueuedRequest>>,
     ) {
+        if error.kind() == FailureKind::OutOfMemory {
+            self.shared.batch_did_not_fit(jobs.iter().map(|job| job.request.rows).sum(), error);
+        }
         if jobs.len() > 1 {
             tracing::warn!(
                 model = %self.shared.signature.model, version = %self.shared.version, requests = jobs.len(), %error,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::backend::ExecutionProvider;
+use crate::backend::{ExecutionProvider, ProviderNodes};
 
 use service_kit::ErrorCode;
 
@@ -222,6 +222,12 @@ pub trait ServingObserver: Send + Sync {
 
     /// The version runs on this execution provider; `fell_back`: because it could not run where it was to.
     fn placed(&self, _: ModelLabels<'_>, _provider: ExecutionProvider, _fell_back: bool) {}
+
+    /// A batch may have so many rows from now on: at the start, and when the device had no memory for one.
+    fn batch_limit(&self, _: ModelLabels<'_>, _rows: usize) {}
+
+    /// The version's graph has these nodes, by the execution provider that runs them.
+    fn placed_nodes(&self, _: ModelLabels<'_>, _nodes: &[ProviderNodes]) {}
 
     /// An observer of this version alone, which may know by heart what it needs for it. It is told the same, and
     /// dropped when the version is unloaded. `None`: this one will do.

@@ -165,6 +165,17 @@ impl<J: Job> BatchPolicy<J> {
         self.lanes.set_working(if self.limits.preserve_ordering { 1 } else { lanes });
     }
 
+    /// From now on batches have no more than so many rows, but for a request that has more by itself.
+    pub fn limit_batches(&mut self, rows: usize) {
+        self.limits.max_batch_size = rows.clamp(1, self.limits.max_batch_size);
+        self.plan = Plan::new(&self.limits, &self.profiles);
+    }
+
+    /// Rows that a batch may have.
+    pub fn max_batch_size(&self) -> usize {
+        self.limits.max_batch_size
+    }
+
     /// From now on batches are closed because the server is stopping.
     pub fn drain(&mut self) {
         self.draining = true;

@@ -8,6 +8,7 @@ use super::observer::{BrokenInstances, ModelLabels, RefusalReason, ServingObserv
 use super::policy::{BatchPolicy, Dispatch, DropReason, Dropped, Lane, Refusal, RunId};
 use super::repair::WideEngine;
 use super::request::{QueuedRequest, Reply};
+use crate::backend::BackendError;
 use crate::error::ServingError;
 
 /// What callers and instances share.
@@ -136,6 +137,24 @@ impl Shared {
                 self.wake_for(state);
             }
         }
+    }
+
+    /// Notes that the device had no memory for a batch of so many rows: from now on batches have half of them at most, as
+    /// have the parts that this one is divided into.
+    pub(crate) fn batch_did_not_fit(&self, rows: usize, error: &BackendError) {
+        let mut state = lock(&self.state);
+        let most = rows.div_ceil(2);
+        if most >= state.policy.max_batch_size() {
+            return;
+        }
+        state.policy.limit_batches(most);
+        self.observer.batch_limit(self.labels(), most);
+        drop(state);
+        tracing::warn!(
+            model = %self.signature.model, version = %self.version, rows, %error,
+            "The device has no memory for a batch of {rows} rows: batches have {most} at most until the model is \
+             loaded again"
+        );
     }
 
     /// Tells of the objective that is kept: at the start, and when the device has become slower or faster.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::backend::simulated::SimulatedBackend;
-use crate::backend::{BackendError, Batch};
+use crate::backend::{BackendError, Batch, FailureKind};
 use crate::tensor::{DataType, Shape, Tensor, TensorSpec};
 use service_kit::ErrorCode;
 
@@ -20,6 +20,7 @@ struct Recorder {
     succeeded: AtomicUsize,
     abandoned: AtomicUsize,
     broken: Mutex<Vec<BrokenInstances>>,
+    batch_limits: Mutex<Vec<usize>>,
 }
 
 impl ServingObserver for Recorder {
@@ -40,6 +41,9 @@ impl ServingObserver for Recorder {
     fn pending_requests(&self, _: ModelLabels<'_>, _: usize) {}
     fn instances_broken(&self, _: ModelLabels<'_>, broken: &BrokenInstances) {
         lock(&self.broken).push(broken.clone());
+    }
+    fn batch_limit(&self, _: ModelLabels<'_>, rows: usize) {
+        lock(&self.batch_limits).push(rows);
     }
 }
 

@@ -5,8 +5,9 @@ use crate::backend::BatchInput;
 use crate::tensor::{DataType, Shape};
 use crate::test_models;
 
-const CPU: SessionOptions =
-    SessionOptions { provider: ExecutionProvider::Cpu, device_id: 0, intra_op_threads: 1 };
+fn cpu() -> SessionOptions {
+    SessionOptions::new(ExecutionProvider::Cpu, 0, 1)
+}
 
 fn runtime() -> OnnxRuntime {
     OnnxRuntime::load(Some(&test_models::library())).unwrap()
@@ -34,7 +35,22 @@ fn a_model_file_tells_its_inputs_and_outputs() {
 
 #[test]
 fn every_data_type_goes_in_and_comes_out() {
-    let mut session = runtime().open(&test_models::path("types"), &CPU).unwrap();
+    every_data_type_through(runtime().open(&test_models::path("types"), &cpu()).unwrap());
+}
+
+/// In common memory, as on a machine without a GPU.
+fn bound(model: &str) -> RawSession {
+    let mut session = runtime().open(&test_models::path(model), &cpu()).unwrap();
+    session.bind(HostMemory { pinned_inputs: None, pinned_outputs: None }).unwrap();
+    session
+}
+
+#[test]
+fn every_data_type_goes_in_and_comes_out_of_bound_memory() {
+    every_data_type_through(bound("types"));
+}
+
+fn every_data_type_through(mut session: RawSession) {
     let values: Vec<(String, DataType, Vec<u8>)> = DataType::ALL
         .into_iter()
         .map(|datatype| {
@@ -69,7 +85,7 @@ fn every_data_type_goes_in_and_comes_out() {
 
 #[test]
 fn an_output_outlives_its_session() {
-    let mut session = runtime().open(&test_models::path("unbatched"), &CPU).unwrap();
+    let mut session = runtime().open(&test_models::path("unbatched"), &cpu()).unwrap();
     let buffer = aligned(bytemuck::cast_slice(&[1.0_f32, 2.0, 3.0]));
     let input = BatchInput {
         name: "x",
@@ -84,7 +100,13 @@ fn an_output_outlives_its_session() {
 
 #[test]
 fn a_failing_run_is_an_error_and_the_session_goes_on() {
-    let mut session = runtime().open(&test_models::path("lookup"), &CPU).unwrap();
+    let plain = runtime().open(&test_models::path("lookup"), &cpu()).unwrap();
+    for session in [plain, bound("lookup")] {
+        fails_and_goes_on(session);
+    }
+}
+
+fn fails_and_goes_on(mut session: RawSession) {
     let mut run = |index: i64| {
         let buffer = [index];
         let data = bytemuck::cast_slice(&buffer);
@@ -96,8 +118,53 @@ fn a_failing_run_is_an_error_and_the_session_goes_on() {
 }
 
 #[test]
+fn bound_memory_is_used_again_and_what_was_given_stays_what_it_was() {
+    let (mut plain, mut bound) =
+        (runtime().open(&test_models::path("lookup"), &cpu()).unwrap(), bound("lookup"));
+    let mut given = Vec::new();
+    // Sizes come and go, as batches do.
+    for rows in [1_i64, 4, 2, 4, 1, 3] {
+        let indices: Vec<i64> = (0..rows).map(|row| (row + rows) % 3).collect();
+        let run = |session: &mut RawSession| {
+            let data = bytemuck::cast_slice(&indices);
+            let input =
+                BatchInput { name: "index", datatype: DataType::Int64, shape: Shape::from([rows, 1]), data };
+            session.infer(&Batch { rows: rows as usize, inputs: vec![input] }).unwrap()
+        };
+        given.push((run(&mut bound), run(&mut plain)));
+    }
+    drop((plain, bound));
+    for (bound, plain) in given {
+        assert_eq!(bound, plain);
+    }
+}
+
+#[test]
+fn memory_that_is_not_there_cannot_be_bound() {
+    let mut session = runtime().open(&test_models::path("lookup"), &cpu()).unwrap();
+    assert!(session.bind(HostMemory { pinned_inputs: Some(0), pinned_outputs: Some(0) }).is_err());
+    fails_and_goes_on(session);
+}
+
+#[test]
+fn the_nodes_of_a_graph_are_counted_by_provider() {
+    let open = |graph| {
+        let mut options = cpu();
+        options.acceleration.graph = graph;
+        let session = runtime().open(&test_models::path("types"), &options).unwrap();
+        session.nodes().to_vec()
+    };
+    let [nodes] = &open(GraphOptimization::Disabled)[..] else { panic!("the CPU has all of them") };
+    assert_eq!(nodes.provider, "CPUExecutionProvider");
+    // One for each data type.
+    assert!(nodes.nodes >= DataType::ALL.len(), "{nodes:?}");
+    let [optimized] = &open(GraphOptimization::All)[..] else { panic!("the CPU has all of them") };
+    assert!(optimized.nodes <= nodes.nodes, "{optimized:?}");
+}
+
+#[test]
 fn strings_that_are_not_utf8_are_an_error() {
-    let mut session = runtime().open(&test_models::path("types"), &CPU).unwrap();
+    let mut session = runtime().open(&test_models::path("types"), &cpu()).unwrap();
     let data = Tensor::from_byte_strings("", [[0xff_u8]]).data;
     let input =
         BatchInput { name: "bytes", datatype: DataType::Bytes, shape: Shape::from([1, 1]), data: &data };
@@ -107,9 +174,9 @@ fn strings_that_are_not_utf8_are_an_error() {
 
 #[test]
 fn what_is_no_model_is_an_error() {
-    let error = runtime().open(Path::new(file!()), &CPU).unwrap_err();
+    let error = runtime().open(Path::new(file!()), &cpu()).unwrap_err();
     assert!(!error.to_string().is_empty());
-    let mut session = runtime().open(&test_models::path("types"), &CPU).unwrap();
+    let mut session = runtime().open(&test_models::path("types"), &cpu()).unwrap();
     assert!(session.select_outputs(&["absent".to_owned()]).is_err());
 }
 
@@ -120,9 +187,12 @@ fn a_provider_that_cannot_be_had_is_an_error_and_not_another_provider() {
         // A library with CUDA: whether a GPU is there is for the machine to say.
         return;
     }
-    let options = SessionOptions { provider: ExecutionProvider::Cuda, ..CPU };
+    let options = SessionOptions { provider: ExecutionProvider::Cuda, ..cpu() };
     let error = runtime.open(&test_models::path("lookup"), &options).unwrap_err();
     assert!(error.to_string().to_lowercase().contains("cuda"), "{error}");
+    let options = SessionOptions { provider: ExecutionProvider::TensorRt, ..cpu() };
+    let error = runtime.open(&test_models::path("lookup"), &options).unwrap_err();
+    assert!(error.to_string().to_lowercase().contains("tensorrt"), "{error}");
 }
 
 #[test]

@@ -63,7 +63,7 @@ pub(super) fn input_value<'a>(input: &BatchInput<'a>) -> Result<SessionInputValu
         DataType::Fp32 => view::<f32>(input),
         DataType::Fp64 => view::<f64>(input),
         DataType::Bf16 => view::<bf16>(input),
-        DataType::Bytes => strings(input),
+        DataType::Bytes => strings(input).map(SessionInputValue::from),
     }
 }
 
@@ -84,7 +84,8 @@ where
     tensor.map(SessionInputValue::from).map_err(|error| BackendError::new(sentence(error)))
 }
 
-fn strings<'a>(input: &BatchInput<'_>) -> Result<SessionInputValue<'a>, BackendError> {
+/// The strings of an input, copied.
+pub(super) fn strings(input: &BatchInput<'_>) -> Result<OrtTensor<String>, BackendError> {
     let failed = |detail: &str| BackendError::new(format!("input `{}`: {detail}", input.name));
     let ends = byte_string_ends(input.data).ok_or_else(|| failed("its elements do not add up"))?;
     let mut start = 0;
@@ -96,7 +97,7 @@ fn strings<'a>(input: &BatchInput<'_>) -> Result<SessionInputValue<'a>, BackendE
         start = end;
     }
     let tensor = OrtTensor::from_string_array((input.shape.to_vec(), elements.as_slice()));
-    tensor.map(SessionInputValue::from).map_err(|error| BackendError::new(sentence(error)))
+    tensor.map_err(|error| BackendError::new(sentence(error)))
 }
 
 /// The memory ONNX Runtime wrote an output into becomes the tensor's data: it is freed when the last answer is sent.

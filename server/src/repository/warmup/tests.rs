@@ -62,7 +62,7 @@ fn the_ends_come_before_what_lies_between_and_the_widest_gaps_first() {
 fn with_time_enough_every_size_is_run_in_every_shape_on_every_session() {
     let (signature, runs) = (signature(1), Arc::new(Runs::default()));
     let open = noting(&runs, SimulatedBackend::echo);
-    let warmup = Warmup { signature: &signature, open: &open, time: LONG };
+    let warmup = Warmup { signature: &signature, open: &open, time: LONG, on_gpu: false };
     let learned = warmup.learn(&[WIDE, NARROW]).unwrap();
     assert_eq!(*runs.opened.lock().unwrap(), [(0, 2), (0, 1), (1, 1)]);
     for rows in 1..=8 {
@@ -84,7 +84,7 @@ fn with_time_enough_every_size_is_run_in_every_shape_on_every_session() {
 fn without_time_the_ends_are_run_and_no_shape_but_the_two_that_matter_is_opened() {
     let (signature, runs) = (signature(1), Arc::new(Runs::default()));
     let open = noting(&runs, SimulatedBackend::echo);
-    let warmup = Warmup { signature: &signature, open: &open, time: Duration::ZERO };
+    let warmup = Warmup { signature: &signature, open: &open, time: Duration::ZERO, on_gpu: false };
     let halves = InstanceShape { instances: 2, threads: 4 };
     let learned = warmup.learn(&[WIDE, NARROW, halves]).unwrap();
     assert_eq!(learned.measurements.0.len(), 2);
@@ -99,10 +99,10 @@ fn without_time_the_ends_are_run_and_no_shape_but_the_two_that_matter_is_opened(
 fn what_is_known_is_opened_and_warmed_but_not_measured() {
     let (signature, runs) = (signature(1), Arc::new(Runs::default()));
     let open = noting(&runs, SimulatedBackend::echo);
-    let warmup = Warmup { signature: &signature, open: &open, time: Duration::ZERO };
+    let warmup = Warmup { signature: &signature, open: &open, time: Duration::ZERO, on_gpu: false };
     let latencies = |shape, one| ShapeLatencies { shape, milliseconds: vec![(1, one), (8, 8.0 * one)] };
     let known = Measurements(vec![latencies(WIDE, 8.5), latencies(NARROW, 14.7)]);
-    let instances = warmup.recall(&known).unwrap();
+    let (instances, _) = warmup.recall(&known).unwrap();
     assert_eq!((instances.narrow.len(), instances.wide.is_some()), (2, true));
     assert_eq!(*runs.opened.lock().unwrap(), [(0, 1), (1, 1), (0, 2)]);
     for (number, threads) in [(0, 2), (0, 1), (1, 1)] {
@@ -134,7 +134,7 @@ fn the_sessions_of_a_shape_are_timed_while_all_of_them_work() {
         });
         Ok(InstanceParts { backend: Box::new(backend.clone()), factory: Arc::new(backend) })
     };
-    let warmup = Warmup { signature: &signature, open: &open, time: Duration::ZERO };
+    let warmup = Warmup { signature: &signature, open: &open, time: Duration::ZERO, on_gpu: false };
     assert_eq!(warmup.learn(&[NARROW]).map(|learned| learned.instances.narrow.len()), Ok(2));
 }
 
@@ -143,11 +143,11 @@ fn a_model_that_fails_on_its_own_kind_of_input_is_not_served_unless_its_dimensio
     let runs = Arc::new(Runs::default());
     let open = noting(&runs, |_| Err(BackendError::new("no")));
     let fixed = signature(1);
-    let warmup = Warmup { signature: &fixed, open: &open, time: LONG };
+    let warmup = Warmup { signature: &fixed, open: &open, time: LONG, on_gpu: false };
     let error = warmup.learn(&[WIDE, NARROW]).err().unwrap();
     assert_eq!(error, "it fails on a batch of 1 with nothing but zeros: no");
     let of_any_size = signature(-1);
-    let warmup = Warmup { signature: &of_any_size, open: &open, time: LONG };
+    let warmup = Warmup { signature: &of_any_size, open: &open, time: LONG, on_gpu: false };
     let learned = warmup.learn(&[WIDE, NARROW]).unwrap();
     assert_eq!((learned.instances.narrow.len(), learned.choice.wide), (1, None));
     assert_eq!(learned.measurements.0[0].milliseconds, [(1, UNKNOWN_MS)]);
@@ -159,8 +159,60 @@ fn sessions_that_cannot_be_opened_besides_the_first_are_done_without() {
     let noting = noting(&runs, SimulatedBackend::echo);
     let open =
         |number, threads| if threads == 1 { Err("no memory".to_owned()) } else { noting(number, threads) };
-    let warmup = Warmup { signature: &signature, open: &open, time: Duration::ZERO };
+    let warmup = Warmup { signature: &signature, open: &open, time: Duration::ZERO, on_gpu: false };
     let learned = warmup.learn(&[WIDE, NARROW]).unwrap();
     assert_eq!((learned.measurements.0.len(), learned.instances.narrow.len()), (1, 1));
     assert_eq!(warmup.learn(&[NARROW]).err().unwrap(), "no memory");
+}
+
+const ONE: InstanceShape = InstanceShape { instances: 1, threads: 1 };
+
+#[test]
+fn on_a_gpu_every_size_is_run_and_timed_whatever_it_takes_and_no_session_has_the_machine_for_itself() {
+    let (signature, runs) = (signature(1), Arc::new(Runs::default()));
+    let open = noting(&runs, SimulatedBackend::echo);
+    let warmup = Warmup { signature: &signature, open: &open, time: Duration::ZERO, on_gpu: true };
+    let learned = warmup.learn(&[ONE, NARROW]).unwrap();
+    for rows in 1..=8 {
+        // Once to warm it and once to time it: session 0 of both shapes has the same number and threads.
+        assert!(runs.count(0, 1, rows) >= 4 && runs.count(1, 1, rows) >= 2, "{rows} rows");
+    }
+    for of_shape in &learned.measurements.0 {
+        assert!(of_shape.milliseconds.iter().map(|&(rows, _)| rows).eq(1..=8));
+    }
+    assert_eq!((learned.choice.wide, learned.fits), (None, None));
+    assert!(learned.instances.wide.is_none());
+}
+
+#[test]
+fn what_a_gpu_is_known_to_take_is_run_in_every_size_all_the_same() {
+    let (signature, runs) = (signature(1), Arc::new(Runs::default()));
+    let open = noting(&runs, SimulatedBackend::echo);
+    let warmup = Warmup { signature: &signature, open: &open, time: Duration::ZERO, on_gpu: true };
+    let latencies = |shape, one| ShapeLatencies { shape, milliseconds: vec![(1, one), (8, 2.0 * one)] };
+    let known = Measurements(vec![latencies(ONE, 2.0), latencies(NARROW, 3.0)]);
+    let (instances, fits) = warmup.recall(&known).unwrap();
+    assert_eq!((instances.narrow.len(), instances.wide.is_some(), fits), (2, false, None));
+    for rows in 1..=8 {
+        assert_eq!((runs.count(0, 1, rows), runs.count(1, 1, rows)), (1, 1), "{rows} rows");
+    }
+}
+
+#[test]
+fn batches_that_a_gpu_has_no_memory_for_are_left_out() {
+    let (signature, runs) = (signature(1), Arc::new(Runs::default()));
+    let open = noting(&runs, |batch| match batch.rows {
+        6.. => Err(BackendError::of_kind(FailureKind::OutOfMemory, "Failed to allocate memory")),
+        _ => SimulatedBackend::echo(batch),
+    });
+    let warmup = Warmup { signature: &signature, open: &open, time: Duration::ZERO, on_gpu: true };
+    let learned = warmup.learn(&[ONE]).unwrap();
+    assert_eq!(learned.fits, Some(5));
+    assert!(learned.measurements.0[0].milliseconds.iter().map(|&(rows, _)| rows).eq(1..=5));
+    let (_, fits) = warmup.recall(&learned.measurements).unwrap();
+    assert_eq!(fits, Some(5));
+
+    let open = noting(&runs, |_| Err(BackendError::of_kind(FailureKind::OutOfMemory, "Failed to allocate")));
+    let warmup = Warmup { signature: &signature, open: &open, time: Duration::ZERO, on_gpu: true };
+    assert!(warmup.learn(&[ONE]).err().unwrap().contains("a batch of 1"), "one row must fit");
 }

@@ -18,8 +18,7 @@ use crate::test_models;
 
 fn engine(model: std::path::PathBuf, signature: &Arc<Signature>, threads: usize) -> Engine {
     let runtime = OnnxRuntime::load(Some(&test_models::library())).unwrap();
-    let options =
-        SessionOptions { provider: ExecutionProvider::Cpu, device_id: 0, intra_op_threads: threads };
+    let options = SessionOptions::new(ExecutionProvider::Cpu, 0, threads);
     let outputs = signature.outputs.iter().map(|output| output.name.to_string()).collect();
     let factory = OnnxBackendFactory { runtime, model, options, outputs };
     Engine::new(signature, InstanceParts { backend: factory.create().unwrap(), factory: Arc::new(factory) })

@@ -202,3 +202,58 @@ async fn a_model_that_takes_no_zeros_is_rebuilt_once_to_find_out() {
     }
     assert_eq!(built.load(Ordering::SeqCst), 1);
 }
+
+/// A device with memory for so many rows.
+fn with_memory_for(rows: usize, batch: &Batch<'_>) -> Result<Vec<Tensor>, BackendError> {
+    if batch.rows > rows {
+        return Err(BackendError::of_kind(
+            FailureKind::OutOfMemory,
+            "Failed to allocate memory for requested buffer",
+        ));
+    }
+    SimulatedBackend::echo(batch)
+}
+
+#[tokio::test]
+async fn a_batch_that_does_not_fit_is_split_and_no_such_batch_is_made_again() {
+    let (gate, open) = gated();
+    let bench = bench(1, 16, move |batch| gate(batch).and_then(|_| with_memory_for(3, batch)));
+    let asked = ask_together(&bench, open, 1..9).await;
+    for (asked, row) in asked.into_iter().zip(1_u8..) {
+        assert_eq!(asked.await.unwrap().unwrap(), [row]);
+    }
+    let sizes = || -> Vec<_> {
+        lock(&bench.recorder.batches).iter().map(|batch| (batch.rows, batch.succeeded)).collect()
+    };
+    // Eight do not fit, nor do four, nor do the other four: twos do.
+    let expected =
+        [(1, true), (8, false), (4, false), (2, true), (2, true), (4, false), (2, true), (2, true)];
+    assert_eq!(sizes(), expected);
+    assert_eq!(*lock(&bench.recorder.batch_limits), [8, 4, 2]);
+
+    // What comes now is in batches that fit.
+    let asked: Vec<_> = futures_of(&bench, 1..9).await;
+    for (asked, row) in asked.into_iter().zip(1_u8..) {
+        assert_eq!(asked.await.unwrap().unwrap(), [row]);
+    }
+    let later = &sizes()[expected.len()..];
+    assert!(later.iter().all(|&(rows, succeeded)| rows <= 2 && succeeded), "{later:?}");
+    assert_eq!(later.iter().map(|batch| batch.0).sum::<usize>(), 8);
+}
+
+async fn futures_of(bench: &Bench, rows: impl IntoIterator<Item = u8>) -> Vec<Asked> {
+    let mut asked = Vec::new();
+    for row in rows {
+        asked.push(bench.ask(&[row], None).await);
+    }
+    asked
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_fit_by_itself_fails_and_the_instance_goes_on() {
+    let bench = bench(1, 16, |batch| with_memory_for(3, batch));
+    let error = bench.scheduler.infer(request(&[1, 2, 3, 4]), None).await.unwrap_err();
+    assert_eq!(error, ServingError::ExecutionFailed { model: "m".to_owned() });
+    assert!(bench.ask(&[1, 2, 3], None).await.await.unwrap().is_ok());
+    assert_eq!(*lock(&bench.recorder.batch_limits), [8, 2]);
+}

@@ -128,9 +128,9 @@ fn choose(
 }
 
 fn bench_args(args: &DeviceCheckArgs, provider: ExecutionProvider) -> Result<BenchArgs, Failure> {
-    let device = match provider {
-        ExecutionProvider::Cpu => Device::Cpu,
-        ExecutionProvider::Cuda => Device::Cuda(args.device.gpu()),
+    let device = match provider.is_gpu() {
+        false => Device::Cpu,
+        true => Device::Cuda(args.device.gpu()),
     };
     let mut words = vec!["convoy".into(), "--slo=none".into(), "--profile-cache=none".into()];
     let mut flag = |name: &str, value: &std::ffi::OsStr| words.extend([name.into(), value.to_owned()]);
@@ -162,8 +162,8 @@ async fn measure(
         blocking(move || raw_runs(&args, &runtime, &file, provider)).await?
     };
     let (difference, batches, best_single) = raw;
-    let shapes_best = match provider {
-        ExecutionProvider::Cpu => {
+    let shapes_best = match provider.is_gpu() {
+        false => {
             let (library, input, duration) =
                 (args.onnxruntime_lib.clone(), subject.input.clone(), args.duration);
             blocking(move || best_shape(library.as_deref(), &file, input, duration))
@@ -171,7 +171,7 @@ async fn measure(
                 .map_err(Failure::Failed)?
         }
         // One session fills a GPU.
-        ExecutionProvider::Cuda => 0.0,
+        true => 0.0,
     };
     let raw_best = best_single.max(shapes_best);
     let largest = batches.iter().map(|batch| batch.rows).max().unwrap_or(1);
@@ -204,8 +204,7 @@ fn raw_runs(
     provider: ExecutionProvider,
 ) -> Result<(Vec<Difference>, Vec<BatchRow>, f64), Failure> {
     let open = |provider, threads| {
-        let options =
-            SessionOptions { provider, device_id: i32::from(args.device.gpu()), intra_op_threads: threads };
+        let options = SessionOptions::new(provider, i32::from(args.device.gpu()), threads);
         runtime.open(file, &options).map_err(|error| {
             Failure::CannotStart(format!("{} cannot be opened on {provider}: {error}.", file.display()))
         })

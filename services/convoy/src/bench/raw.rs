@@ -74,8 +74,7 @@ impl RawSessions {
     ) -> Result<Self, String> {
         let runtime = OnnxRuntime::load(library).map_err(|error| error.to_string())?;
         let session = |threads| {
-            let options =
-                SessionOptions { provider: ExecutionProvider::Cpu, device_id: 0, intra_op_threads: threads };
+            let options = SessionOptions::new(ExecutionProvider::Cpu, 0, threads);
             runtime.open(model, &options)
         };
         let opened: Result<_, _> = shapes
