@@ -84,11 +84,10 @@ impl ServingError {
     /// The code of the answer.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::InvalidInput(_) => ErrorCode::InvalidInput,
-            Self::ModelNotFound { .. }
-            | Self::ModelNotLoaded { .. }
-            | Self::VersionNotFound { .. }
-            | Self::NoDefaultModel => ErrorCode::NotFound,
+            Self::InvalidInput(_) | Self::NoDefaultModel => ErrorCode::InvalidInput,
+            Self::ModelNotFound { .. } | Self::ModelNotLoaded { .. } | Self::VersionNotFound { .. } => {
+                ErrorCode::NotFound
+            }
             Self::TooLarge(_) => ErrorCode::TooLarge,
             Self::Overloaded { .. } => ErrorCode::Overloaded,
             Self::DeadlineExceeded(_) | Self::BodyTooSlow(_) => ErrorCode::DeadlineExceeded,

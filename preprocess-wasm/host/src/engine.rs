@@ -296,7 +296,21 @@ fn read(path: &Path) -> Result<Vec<u8>, SandboxError> {
     fs::read(path).map_err(|error| failed(error.to_string()))
 }
 
+/// Tells apart what is no component at all by its first bytes: the magic number, then a version and a layer (Component
+/// Model, Binary.md: layer 1 with version 13; a core module has layer 0). Wasmtime's own words for it are for its authors.
+fn check_preamble(bytes: &[u8]) -> Result<(), SandboxError> {
+    let detail = match bytes.get(..8) {
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
+            "it is a core module, not a component: make one of it with `wasm-tools component new`"
+        }
+        Some([0, b'a', b's', b'm', _, _, 1, 0]) => return Ok(()),
+        _ => "it is no WebAssembly file",
+    };
+    Err(SandboxError::Component { detail: detail.to_owned() })
+}
+
 fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, SandboxError> {
+    check_preamble(bytes)?;
     let started = Instant::now();
     let component =
         Component::from_binary(engine, bytes).map_err(|error| unusable("it cannot be compiled", &error))?;
@@ -309,5 +323,7 @@ fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, SandboxError> {
 }
 
 fn unusable(what: &str, error: &wasmtime::Error) -> SandboxError {
-    SandboxError::Component { detail: format!("{what}: {error:#}") }
+    // One line: some of Wasmtime's messages go over several.
+    let error = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
+    SandboxError::Component { detail: format!("{what}: {error}") }
 }

@@ -293,7 +293,7 @@ impl Shared {
 }
 
 pub(crate) fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 pub(crate) fn expired() -> ServingError {

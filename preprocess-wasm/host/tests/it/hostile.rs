@@ -247,15 +247,17 @@ fn a_component_that_imports_anything_is_refused() {
 
 #[test]
 fn what_is_not_of_the_world_is_refused() {
-    let cases: [(&[u8], &str); 3] = [
+    let cases: [(&[u8], &str); 5] = [
         (&wat::parse_str("(component)").unwrap(), "world"),
-        (&wat::parse_str("(module)").unwrap(), "cannot be compiled"),
-        (b"no wasm at all", "cannot be compiled"),
+        (&wat::parse_str("(module)").unwrap(), "a core module, not a component"),
+        (b"\0asm\x0d\0\x01\0 and then nothing of the kind", "cannot be compiled"),
+        (b"no wasm at all", "no WebAssembly file"),
+        (b"", "no WebAssembly file"),
     ];
     for (bytes, word) in cases {
         let (_folder, path) = file(bytes);
         let detail = refusal(&path);
-        assert!(detail.contains(word), "{detail}");
+        assert!(detail.contains(word) && !detail.contains('\n'), "{detail}");
     }
     let detail = refusal(Path::new("/nowhere/preprocess.wasm"));
     assert!(detail.contains("/nowhere/preprocess.wasm"), "{detail}");

@@ -27,8 +27,13 @@ impl Convoy {
     pub(crate) fn with_lanes(lanes: usize, device: Device, objective: Duration, told: f64) -> Self {
         let sizes = (0..).map(|power| 1_usize << power).take_while(|&rows| rows <= MAX_BATCH);
         let measured = sizes.map(|rows| (rows, device.typical(rows).mul_f64(told)));
-        let limits = PolicyLimits { slo: Some(objective), ..PolicyLimits::new(MAX_BATCH, lanes) };
-        Self { policy: BatchPolicy::new(limits, LatencyProfile::new(measured).into()), running: Vec::new() }
+        Self::with_profile(PolicyLimits::new(MAX_BATCH, lanes), objective, LatencyProfile::new(measured))
+    }
+
+    /// For devices that take what the profile says.
+    pub(crate) fn with_profile(limits: PolicyLimits, objective: Duration, profile: LatencyProfile) -> Self {
+        let limits = PolicyLimits { slo: Some(objective), ..limits };
+        Self { policy: BatchPolicy::new(limits, profile.into()), running: Vec::new() }
     }
 }
 
