@@ -23,6 +23,7 @@ pub use error::Error;
 
 use routes::{Faces, StoreSlot};
 use service_kit::{Hold, Readiness, Shutdown, http_server};
+use std::mem;
 use std::net::SocketAddr;
 use store::PredictionStore;
 use tokio::net::TcpListener;
@@ -111,11 +112,21 @@ async fn open(config: &Config, slot: &StoreSlot, readiness: &Readiness) -> Resul
     let store_readiness = readiness.clone();
     let opened = tokio::task::spawn_blocking(move || PredictionStore::open(&options, &store_readiness)).await;
     match opened {
-        Ok(store) => slot.set(store?),
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        Ok(Ok(store)) => {
+            slot.set(store);
+            drop(opening);
+            Ok(())
+        }
+        // A service without its database is never ready, not even while it ends.
+        Ok(Err(error)) => {
+            mem::forget(opening);
+            Err(error.into())
+        }
+        Err(panic) => {
+            mem::forget(opening);
+            std::panic::resume_unwind(panic.into_panic())
+        }
     }
-    drop(opening);
-    Ok(())
 }
 
 /// Unready from the first step of the shutdown on, while requests are still served, for as long as the caller keeps

@@ -69,6 +69,16 @@ fn database(folder: &TempDir) -> std::path::PathBuf {
 }
 
 #[tokio::test]
+async fn without_its_database_it_is_never_ready() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("predictions.db");
+    std::fs::write(&file, "no database, whatever its name says").unwrap();
+    let Running { readiness, ended, .. } = start(&file).await;
+    assert!(matches!(ended.await.unwrap(), Err(Error::Open(_))));
+    assert!(!readiness.is_ready());
+}
+
+#[tokio::test]
 async fn it_starts_stores_drains_stops_and_starts_again() {
     let folder = tempfile::tempdir().unwrap();
     let service = start(&database(&folder)).await;
