@@ -36,6 +36,8 @@ mod serve;
 mod state;
 pub mod tensor;
 #[cfg(test)]
+mod test_logs;
+#[cfg(test)]
 mod test_models;
 
 pub use config::{Config, ConfigError};

@@ -16,7 +16,7 @@ mod answer;
 mod describe;
 mod elements;
 mod encoding;
-mod failure;
+pub(crate) mod failure;
 mod infer;
 mod repository;
 mod request;

@@ -8,8 +8,9 @@ use tonic::{Code, Status};
 
 /// Logs `error` once and answers its status. `method` is the rpc's name, `model` what the caller asked for.
 ///
-/// Faults of the server are warnings (internal ones errors), the callers' own are information, and refusals under
-/// load, of which there may be thousands a second, are for debugging: the metrics count them.
+/// Faults of ours are errors. What callers cause (a wrong request, a deadline too short), and what overload or a model that
+/// is not there causes, may be thousands a second, and is for debugging: the metrics count it, and whoever made the model
+/// go has said so.
 pub(crate) fn answer(error: &ServingError, call: &Call, method: &'static str, model: &str) -> Status {
     let code = error.code();
     let (model, detail) = (readable(model), error.to_string());
@@ -32,11 +33,13 @@ pub(crate) fn answer(error: &ServingError, call: &Call, method: &'static str, mo
         // It is answered as the sender's fault, but an operator wants to know that the decoder failed, and on what.
         _ if error.trapped_image().is_some() => log!(warn),
         ErrorCode::Internal => log!(error),
-        ErrorCode::DeadlineExceeded | ErrorCode::Unavailable => log!(warn),
-        ErrorCode::Overloaded => log!(debug),
-        ErrorCode::InvalidInput | ErrorCode::NotFound | ErrorCode::AlreadyExists | ErrorCode::TooLarge => {
-            log!(info);
-        }
+        ErrorCode::DeadlineExceeded
+        | ErrorCode::Unavailable
+        | ErrorCode::Overloaded
+        | ErrorCode::InvalidInput
+        | ErrorCode::NotFound
+        | ErrorCode::AlreadyExists
+        | ErrorCode::TooLarge => log!(debug),
     }
     status(error)
 }
@@ -50,7 +53,7 @@ pub(super) fn status(error: &ServingError) -> Status {
 pub(super) fn message_too_large(method: &str) -> Status {
     let sentence =
         format!("The message is larger than the limit of {MAX_MESSAGE_BYTES} bytes: send less at once.");
-    tracing::info!(method, code = ErrorCode::TooLarge.as_str(), error = sentence, "A request failed.");
+    tracing::debug!(method, code = ErrorCode::TooLarge.as_str(), error = sentence, "A request failed.");
     service_kit::status(ErrorCode::TooLarge, sentence, None)
 }
 
@@ -63,6 +66,7 @@ pub(crate) fn unread(status: &Status, method: &str) -> Option<Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_logs::levels;
     use sandbox::SandboxError;
     use std::time::Duration;
     use tonic_types::StatusExt as _;
@@ -74,6 +78,28 @@ mod tests {
         let status = answer(&error.into(), &call, "Predict", "m");
         assert_eq!(status.code(), Code::Internal);
         assert!(!status.message().contains("secret"));
+    }
+
+    #[test]
+    fn only_faults_of_ours_are_more_than_debugging() {
+        let text = || "x".to_owned();
+        let overloaded = ServingError::Overloaded { detail: text(), retry_after: Duration::ZERO };
+        let trapped = SandboxError::Trapped { detail: text(), image_sha256: text() };
+        for (error, level) in [
+            (ServingError::DeadlineExceeded(text()), "DEBUG"),
+            (ServingError::Unavailable(text()), "DEBUG"),
+            (ServingError::BodyTooSlow(text()), "DEBUG"),
+            (ServingError::InvalidInput(text()), "DEBUG"),
+            (ServingError::NoDefaultModel, "DEBUG"),
+            (overloaded, "DEBUG"),
+            (ServingError::ExecutionFailed { model: text() }, "ERROR"),
+            (ServingError::Internal(text()), "ERROR"),
+            (trapped.into(), "WARN"),
+        ] {
+            let over_grpc = levels(|| drop(answer(&error, &Call::new(None, None), "ModelInfer", "m")));
+            let over_rest = levels(|| drop(crate::rest::failure::answer(&error, "m", "")));
+            assert_eq!((over_grpc, over_rest), (vec![level.to_owned()], vec![level.to_owned()]), "{error}");
+        }
     }
 
     #[test]

@@ -9,8 +9,8 @@ use service_kit::{ErrorCode, JsonError, readable};
 
 /// Logs `error` once and answers it. `model` is what the caller asked for, `request_id` may be empty.
 ///
-/// Levels are those of the gRPC face: refusals under load, of which there may be thousands a second, are for debugging.
-pub(super) fn answer(error: &ServingError, model: &str, request_id: &str) -> JsonError {
+/// Levels are those of the gRPC face: only faults of ours are more than debugging.
+pub(crate) fn answer(error: &ServingError, model: &str, request_id: &str) -> JsonError {
     let code = error.code();
     let (model, detail) = (readable(model), error.to_string());
     let detail = readable(&detail);
@@ -30,11 +30,13 @@ pub(super) fn answer(error: &ServingError, model: &str, request_id: &str) -> Jso
         // It is answered as the sender's fault, but an operator wants to know that the decoder failed, and on what.
         _ if error.trapped_image().is_some() => log!(warn),
         ErrorCode::Internal => log!(error),
-        ErrorCode::DeadlineExceeded | ErrorCode::Unavailable => log!(warn),
-        ErrorCode::Overloaded => log!(debug),
-        ErrorCode::InvalidInput | ErrorCode::NotFound | ErrorCode::AlreadyExists | ErrorCode::TooLarge => {
-            log!(info);
-        }
+        ErrorCode::DeadlineExceeded
+        | ErrorCode::Unavailable
+        | ErrorCode::Overloaded
+        | ErrorCode::InvalidInput
+        | ErrorCode::NotFound
+        | ErrorCode::AlreadyExists
+        | ErrorCode::TooLarge => log!(debug),
     }
     let answer = match error {
         ServingError::BodyTooSlow(sentence) => {

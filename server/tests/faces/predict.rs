@@ -168,7 +168,7 @@ async fn a_failure_is_logged_once() {
     assert_eq!(lines.len(), 1, "{lines:#?}");
     assert_eq!(
         (lines[0]["level"].as_str(), lines[0]["code"].as_str()),
-        (Some("INFO"), Some("invalid_input"))
+        (Some("DEBUG"), Some("invalid_input"))
     );
 }
 

@@ -21,6 +21,11 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
@@ -90,7 +95,9 @@ fn collect_logs() {
     }
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        tracing_subscriber::fmt().json().flatten_event(true).with_writer(|| Writer).init();
+        let ours = Targets::new().with_target("audit", Level::INFO).with_target("model_serving", Level::DEBUG);
+        let lines = fmt::layer().json().flatten_event(true).with_writer(|| Writer).with_filter(ours);
+        tracing_subscriber::registry().with(lines).init();
     });
 }
 
