@@ -21,6 +21,7 @@ use crate::audit::{Prediction, milliseconds};
 use crate::error::ServingError;
 use crate::limits::Permit;
 use crate::repository::{InferenceRequest, ModelVersion};
+use crate::scheduler::MemoryAccount;
 use crate::state::ServingState;
 use crate::tensor::Tensor;
 use outputs::Wanted;
@@ -120,7 +121,9 @@ pub(crate) async fn infer(
     let priority = parameters.priority()?;
 
     let placements = images::decode(state, model, &mut inputs, caller, deadline).await?;
-    let request = InferenceRequest { id: id.clone(), inputs, outputs: wanted.model_outputs(), priority };
+    let account = MemoryAccount::of(caller.permit);
+    let outputs = wanted.model_outputs();
+    let request = InferenceRequest { id: id.clone(), inputs, outputs, priority, account };
     let response = model.infer(request, deadline).await?;
     let detections = wanted.detections(model, &response, &placements)?;
 

@@ -11,6 +11,7 @@
 //! would hold for ever what there is.
 
 use crate::error::ServingError;
+use crate::scheduler::OutputMeter;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -70,6 +71,24 @@ impl InFlight {
     /// What a call is told that comes while the budget [is crowded](Self::is_crowded).
     pub(crate) fn refusal(&self) -> ServingError {
         self.shared.full()
+    }
+}
+
+/// What a batch's outputs take is its calls' together: it is nobody's, and counted until the last of them is done with it.
+/// Until an answer is written from them, its own length is counted besides.
+impl OutputMeter for InFlight {
+    fn take(&self, bytes: usize) {
+        self.shared.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.shared.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for InFlight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InFlight").field("used", &self.used()).finish_non_exhaustive()
     }
 }
 

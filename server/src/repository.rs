@@ -37,7 +37,7 @@ use crate::backend::Device;
 use crate::backend::onnx::OnnxRuntime;
 use crate::config::TimeLimit;
 use crate::error::{LoadError, ServingError};
-use crate::scheduler::ServingObserver;
+use crate::scheduler::{OutputMeter, ServingObserver};
 use operations::Shared;
 
 pub use crate::scheduler::{InferenceRequest, InferenceResponse};
@@ -80,6 +80,8 @@ pub struct RepositoryConfig {
     pub slo: Option<Duration>,
     /// Whose limits, threads and queues a model's own preprocessing component gets, for itself. `None`: the default ones.
     pub sandbox: Option<Sandbox>,
+    /// What the outputs of batches are counted in, if they are.
+    pub outputs: Option<Arc<dyn OutputMeter>>,
     /// Whether models are loaded and unloaded on request.
     pub control_mode: ModelControlMode,
     /// Models that are loaded at start in [`ModelControlMode::Explicit`]; [`RepositoryConfig::ALL_MODELS`] alone: all.
@@ -111,6 +113,7 @@ impl RepositoryConfig {
             profile_cache: None,
             slo: Self::DEFAULT_SLO,
             sandbox: None,
+            outputs: None,
             control_mode: ModelControlMode::None,
             load_models: Vec::new(),
         }

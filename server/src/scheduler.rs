@@ -56,7 +56,7 @@ pub use observer::{
 pub use pixels::{Layout, PixelConversion, PixelType};
 pub use policy::{Lane, PolicyLimits, QueuePolicy};
 pub use profile::{LatencyProfile, Profiles};
-pub use request::{InferenceRequest, InferenceResponse};
+pub use request::{InferenceRequest, InferenceResponse, MemoryAccount, OutputMeter};
 
 /// The queue of one model version and the instances that serve it.
 pub struct Scheduler {
@@ -98,6 +98,8 @@ pub struct SchedulerOptions {
     pub profiles: Profiles,
     /// Who is told.
     pub observer: Arc<dyn ServingObserver>,
+    /// What the outputs of batches are counted in, if they are.
+    pub outputs: Option<Arc<dyn OutputMeter>>,
 }
 
 impl Scheduler {
@@ -106,7 +108,7 @@ impl Scheduler {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(options: SchedulerOptions, instances: impl Into<Instances>) -> std::io::Result<Self> {
-        let SchedulerOptions { signature, version, limits, profiles, observer } = options;
+        let SchedulerOptions { signature, version, limits, profiles, observer, outputs } = options;
         let Instances { narrow, wide } = instances.into();
         let limits = PolicyLimits {
             max_batch_size: limits.max_batch_size.min(signature.max_batch_size).max(1),
@@ -115,22 +117,23 @@ impl Scheduler {
             ..limits
         };
         let max_batch_size = limits.max_batch_size;
-        let wide = wide.map(|parts| Mutex::new(WideEngine::new(Engine::new(&signature, parts))));
+        let engine = |parts| Engine::new(&signature, parts, outputs.clone());
+        let wide = wide.map(|parts| Mutex::new(WideEngine::new(engine(parts))));
+        let engines: Vec<Engine> = narrow.into_iter().map(engine).collect();
         let shared = Arc::new(Shared {
-            state: Mutex::new(State::new(BatchPolicy::new(limits, profiles), narrow.len())),
+            state: Mutex::new(State::new(BatchPolicy::new(limits, profiles), engines.len())),
             signature,
             version,
             observer,
             epoch: Instant::now(),
             wide,
-            wake: narrow.iter().map(|_| Condvar::new()).collect(),
+            wake: engines.iter().map(|_| Condvar::new()).collect(),
             stopped: Condvar::new(),
         });
         shared.tell_objective(&lock(&shared.state));
         shared.observer.batch_limit(shared.labels(), max_batch_size);
-        let scheduler = Self { shared, threads: Mutex::new(Vec::with_capacity(narrow.len())) };
-        for (number, parts) in narrow.into_iter().enumerate() {
-            let engine = Engine::new(&scheduler.shared.signature, parts);
+        let scheduler = Self { shared, threads: Mutex::new(Vec::with_capacity(engines.len())) };
+        for (number, engine) in engines.into_iter().enumerate() {
             let instance = ModelInstance::new(number, Arc::clone(&scheduler.shared), engine);
             // Linux shows 15 bytes of a thread's name: what tells the instances apart comes first.
             let name = format!("infer-{number}-{}", scheduler.shared.signature.model);
@@ -149,10 +152,17 @@ impl Scheduler {
         request: InferenceRequest,
         deadline: Option<Instant>,
     ) -> Result<InferenceResponse, ServingError> {
+        // Dropped last, when nobody waits for the request any more.
+        let mut waiting = Waiting { shared: &self.shared, in_queue: false };
         let answer = match self.submit(request, deadline) {
-            Ok(answer) => await_answer(answer, deadline).await,
+            Ok(answer) => {
+                waiting.in_queue = true;
+                await_answer(answer, deadline).await
+            }
             Err(error) => Err(error),
         };
+        // Whose deadline passes may still be in the queue as well.
+        waiting.in_queue &= matches!(answer, Err(ServingError::DeadlineExceeded(_)));
         if let Err(error) = &answer {
             self.shared.observer.request_failed(self.shared.labels(), error.code());
         }
@@ -219,7 +229,7 @@ impl Scheduler {
         deadline: Option<Instant>,
     ) -> Result<oneshot::Receiver<Reply>, ServingError> {
         let shared = &self.shared;
-        let priority = request.priority;
+        let (priority, account) = (request.priority, request.account.clone());
         let request = shared.signature.prepare(request)?;
         let (reply, answer) = oneshot::channel();
         let enqueued_at = Instant::now();
@@ -245,7 +255,16 @@ impl Scheduler {
         let now = shared.now();
         let deadline = state.policy.deadline(now, own);
         let has_own_deadline = own.is_some();
-        let job = QueuedRequest { request, reply, enqueued_at, deadline, has_own_deadline, priority, span };
+        let job = QueuedRequest {
+            request,
+            reply,
+            enqueued_at,
+            deadline,
+            has_own_deadline,
+            priority,
+            span,
+            account,
+        };
         let submitted = state.policy.submit(now, job);
         shared.note_pending(&state);
         shared.wake_for(state);
@@ -262,6 +281,21 @@ impl Scheduler {
 impl Drop for Scheduler {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// A caller that waits for the answer to a request.
+struct Waiting<'a> {
+    shared: &'a Shared,
+    /// Whether the request may still be queued when this is dropped.
+    in_queue: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.in_queue {
+            self.shared.caller_gone();
+        }
     }
 }
 

@@ -105,7 +105,7 @@ pub async fn run(
     let metrics = Arc::new(Metrics::new()?);
     let _gpus = metrics.watch_gpus()?;
     let audit = AuditLog::new(&config);
-    let repository = RepositoryConfig { sandbox: Some(sandbox.clone()), ..config.repository() };
+    let own_like = sandbox.clone();
     let state = Arc::new(ServingState::new(
         sandbox,
         Arc::clone(&metrics),
@@ -115,6 +115,11 @@ pub async fn run(
         readiness.clone(),
         shutdown.clone(),
     )?);
+    let repository = RepositoryConfig {
+        sandbox: Some(own_like),
+        outputs: Some(Arc::new(state.in_flight.clone())),
+        ..config.repository()
+    };
     let Listeners { grpc: (grpc, _), http: (http, _), metrics: (metrics_port, _) } = listeners;
 
     let faces = async {

@@ -7,6 +7,7 @@ use crate::detection::Detection;
 use crate::error::ServingError;
 use crate::inference::check_user_id;
 use crate::repository::{InferenceRequest, InferenceResponse, ModelVersion, Task};
+use crate::scheduler::MemoryAccount;
 use crate::state::ServingState;
 use crate::tensor::{DataType, Shape, Tensor};
 use bytes::Bytes;
@@ -42,8 +43,12 @@ impl ModelServing {
         let image = image(call, request.image_data, request.image).await?;
 
         let (input, placement) = self.decode(&model, image, call).await?;
-        let request_for_model =
-            InferenceRequest { id: request_id.clone(), inputs: vec![input], ..InferenceRequest::default() };
+        let request_for_model = InferenceRequest {
+            id: request_id.clone(),
+            inputs: vec![input],
+            account: MemoryAccount::of(call.caller().permit),
+            ..InferenceRequest::default()
+        };
         let response = model.infer(request_for_model, call.deadline).await?;
         let detections = detections_of_only_row(&model, &response)?;
 

@@ -87,6 +87,7 @@ pub(crate) fn load_version(
         },
         profiles: started.opened.profiles,
         observer: Arc::<VersionObserver>::clone(&observer),
+        outputs: repository.outputs.clone(),
     };
     let provider = started.provider;
     let nodes =

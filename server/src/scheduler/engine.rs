@@ -5,9 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::admission::Signature;
 use super::batch::{BatchBuffer, DryRun, split};
-use super::request::PreparedRequest;
+use super::request::{OutputMeter, PreparedRequest};
 use super::{InstanceParts, observer::RequestReport};
 use crate::backend::{Backend, BackendError, BackendFactory};
 use crate::tensor::Tensor;
@@ -22,6 +24,8 @@ pub(crate) struct Engine {
     zeros_tell: bool,
     /// Why the last try to make a new backend failed.
     not_rebuilt: String,
+    /// What outputs are counted in.
+    outputs: Option<Arc<dyn OutputMeter>>,
 }
 
 /// What a run gave, and how long each part of it took.
@@ -65,7 +69,11 @@ pub(crate) enum Condition {
 }
 
 impl Engine {
-    pub(crate) fn new(signature: &Arc<Signature>, InstanceParts { backend, factory }: InstanceParts) -> Self {
+    pub(crate) fn new(
+        signature: &Arc<Signature>,
+        InstanceParts { backend, factory }: InstanceParts,
+        outputs: Option<Arc<dyn OutputMeter>>,
+    ) -> Self {
         let buffer = BatchBuffer::new(Arc::clone(signature));
         Self {
             signature: Arc::clone(signature),
@@ -74,6 +82,7 @@ impl Engine {
             buffer,
             zeros_tell: true,
             not_rebuilt: String::new(),
+            outputs,
         }
     }
 
@@ -83,8 +92,11 @@ impl Engine {
             let started = Instant::now();
             let batch = self.buffer.write(requests);
             let written = Instant::now();
-            let outputs = self.backend.infer(&batch)?;
+            let mut outputs = self.backend.infer(&batch)?;
             let inferred = Instant::now();
+            if let Some(meter) = &self.outputs {
+                outputs.iter_mut().for_each(|output| count(output, meter));
+            }
             let answers = split(&self.signature, &outputs, requests)?;
             Ok(Completed {
                 answers,
@@ -139,6 +151,33 @@ impl Engine {
     fn runs_zeros(&mut self) -> bool {
         let Ok(mut zeros) = DryRun::of_zeros(&self.signature, 1) else { return false };
         catch_unwind(AssertUnwindSafe(|| zeros.run(self.backend.as_mut()))).is_ok_and(|run| run.is_ok())
+    }
+}
+
+/// Counts an output until nobody holds a row of it any more.
+fn count(output: &mut Tensor, meter: &Arc<dyn OutputMeter>) {
+    let data = std::mem::take(&mut output.data);
+    meter.take(data.len());
+    output.data = Bytes::from_owner(CountedOutput { data, meter: Arc::clone(meter) });
+}
+
+/// An output of a batch, and what it is counted in.
+struct CountedOutput {
+    data: Bytes,
+    meter: Arc<dyn OutputMeter>,
+}
+
+impl AsRef<[u8]> for CountedOutput {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl Drop for CountedOutput {
+    fn drop(&mut self) {
+        let bytes = self.data.len();
+        self.data = Bytes::new();
+        self.meter.give_back(bytes);
     }
 }
 

@@ -191,6 +191,12 @@ impl<J: Job> BatchPolicy<J> {
         dropped.chain(std::iter::from_fn(|| queue.pop_front()).map(|entry| entry.job)).collect()
     }
 
+    /// Takes out every request that nobody waits for any more, or that is too late.
+    pub fn take_dead(&mut self, now: Duration) -> Vec<Dropped<J>> {
+        self.sweep(now);
+        std::mem::take(&mut self.dropped)
+    }
+
     /// Requests that wait.
     pub fn len(&self) -> usize {
         self.queue.len()

@@ -1,5 +1,6 @@
 //! A request on its way through the scheduler.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use tracing::Span;
 
 use super::policy::Job;
 use crate::error::ServingError;
+use crate::limits::Permit;
 use crate::tensor::{Shape, Tensor};
 
 /// Tensors for a model. Outputs asked for are the model's own; `detections` is none of them.
@@ -22,6 +24,31 @@ pub struct InferenceRequest {
     pub outputs: Vec<String>,
     /// 1 is the first to run; 0 is the model's default.
     pub priority: u32,
+    /// What the memory of the inputs is counted in. It is let go when they are freed, which is after its caller when that
+    /// has gone while the request was queued or ran.
+    pub account: MemoryAccount,
+}
+
+/// What a request's memory is counted in; the default counts nothing.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryAccount {
+    _permit: Option<Permit>,
+}
+
+impl MemoryAccount {
+    /// The account of a call.
+    pub(crate) fn of(permit: Option<&Permit>) -> Self {
+        Self { _permit: permit.cloned() }
+    }
+}
+
+/// Told how much memory the outputs of batches take, and when it is free again. The rows of a batch are views of one
+/// buffer: who still holds one row holds all of it.
+pub trait OutputMeter: fmt::Debug + Send + Sync {
+    /// So many bytes are taken.
+    fn take(&self, bytes: usize);
+    /// So many are free again.
+    fn give_back(&self, bytes: usize);
 }
 
 /// What a model answered.
@@ -98,6 +125,8 @@ pub(crate) struct QueuedRequest {
     pub(crate) priority: u32,
     /// The caller's span, for log lines about this request.
     pub(crate) span: Span,
+    /// What the inputs are counted in. Behind them, so that it is dropped after them.
+    pub(crate) account: MemoryAccount,
 }
 
 impl Job for QueuedRequest {

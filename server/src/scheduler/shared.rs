@@ -11,6 +11,9 @@ use super::request::{QueuedRequest, Reply};
 use crate::backend::BackendError;
 use crate::error::ServingError;
 
+/// The part of the queue whose callers may have gone before it is searched for them: one over this.
+const SEARCHED_FOR: usize = 8;
+
 /// What callers and instances share.
 pub(crate) struct Shared {
     pub(crate) signature: Arc<Signature>,
@@ -39,12 +42,14 @@ pub(crate) struct State {
     idle: Vec<usize>,
     /// When the first instance that waits for a fuller batch looks again.
     alarm: Option<Duration>,
+    /// Callers that have gone since the queue was last searched for their requests, about.
+    gone: usize,
 }
 
 impl State {
     pub(crate) fn new(policy: BatchPolicy<QueuedRequest>, instances: usize) -> Self {
         let broken = BrokenInstances { of: instances, ..BrokenInstances::default() };
-        Self { policy, stopping: false, broken, wide_running: false, idle: Vec::new(), alarm: None }
+        Self { policy, stopping: false, broken, wide_running: false, idle: Vec::new(), alarm: None, gone: 0 }
     }
 
     /// The instance to wake for what is queued, if any. The caller must do it.
@@ -178,9 +183,13 @@ impl Shared {
         lock(&self.state).policy.profiles().of(lane).expected(rows)
     }
 
-    /// Answers a request; gives whether its caller was still there.
+    /// Answers a request, whose inputs are freed before that: from then on what it holds is counted as its answer. Gives
+    /// whether its caller was still there.
     pub(crate) fn reply(&self, job: QueuedRequest, reply: Reply) -> bool {
-        job.reply.send(reply).is_ok()
+        let QueuedRequest { request, account, reply: caller, .. } = job;
+        drop(request);
+        drop(account);
+        caller.send(reply).is_ok()
     }
 
     pub(crate) fn answer_dropped(&self, Dropped { job, reason }: Dropped<QueuedRequest>) {
@@ -195,6 +204,21 @@ impl Shared {
             DropReason::Hopeless { needs } => self.refused(Refusal::Hopeless { needs }),
         };
         self.reply(job, Err(error));
+    }
+
+    /// Notes that a caller has gone. When an eighth of the queue may be of such, they are taken out, and their memory is
+    /// freed: a search for each of thousands would take longer than all of them.
+    pub(crate) fn caller_gone(&self) {
+        let mut state = lock(&self.state);
+        state.gone += 1;
+        if state.gone * SEARCHED_FOR < state.policy.len() {
+            return;
+        }
+        state.gone = 0;
+        let dead = state.policy.take_dead(self.now());
+        self.note_pending(&state);
+        drop(state);
+        dead.into_iter().for_each(|dropped| self.answer_dropped(dropped));
     }
 
     /// What a refusal says to its caller.

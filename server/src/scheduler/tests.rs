@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::*;
 use crate::backend::simulated::SimulatedBackend;
 use crate::backend::{BackendError, Batch, FailureKind};
+use crate::limits::InFlight;
 use crate::tensor::{DataType, Shape, Tensor, TensorSpec};
 use service_kit::ErrorCode;
 
@@ -62,6 +63,8 @@ fn signature() -> Arc<Signature> {
 struct Bench {
     scheduler: Arc<Scheduler>,
     recorder: Arc<Recorder>,
+    /// What outputs are counted in.
+    budget: InFlight,
 }
 
 fn bench_with(
@@ -70,7 +73,7 @@ fn bench_with(
     backend: &SimulatedBackend,
     factory: Arc<dyn BackendFactory>,
 ) -> Bench {
-    let recorder = Arc::new(Recorder::default());
+    let (recorder, budget) = (Arc::new(Recorder::default()), InFlight::new(1 << 20));
     let options = SchedulerOptions {
         signature: signature(),
         version: "7".to_owned(),
@@ -81,11 +84,12 @@ fn bench_with(
         profiles: LatencyProfile::new([(1, Duration::from_micros(10)), (8, Duration::from_micros(10))])
             .into(),
         observer: Arc::<Recorder>::clone(&recorder),
+        outputs: Some(Arc::new(budget.clone())),
     };
     let parts = |_| InstanceParts { backend: Box::new(backend.clone()), factory: Arc::clone(&factory) };
     let instances: Vec<InstanceParts> = (0..instances).map(parts).collect();
     let scheduler = Scheduler::start(options, instances).unwrap();
-    Bench { scheduler: Arc::new(scheduler), recorder }
+    Bench { scheduler: Arc::new(scheduler), recorder, budget }
 }
 
 fn bench(
@@ -264,3 +268,4 @@ async fn a_request_that_does_not_fit_is_counted_and_not_queued() {
 mod failures;
 mod hang_ups;
 mod lanes;
+mod memory;

@@ -95,7 +95,8 @@ fn collect_logs() {
     }
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let ours = Targets::new().with_target("audit", Level::INFO).with_target("model_serving", Level::DEBUG);
+        let ours =
+            Targets::new().with_target("audit", Level::INFO).with_target("model_serving", Level::DEBUG);
         let lines = fmt::layer().json().flatten_event(true).with_writer(|| Writer).with_filter(ours);
         tracing_subscriber::registry().with(lines).init();
     });

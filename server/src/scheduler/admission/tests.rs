@@ -30,7 +30,7 @@ fn tensor(name: &str, datatype: DataType, shape: &[i64], bytes: usize) -> Tensor
 
 fn prepare(signature: &Signature, inputs: Vec<Tensor>, outputs: &[&str]) -> Result<PreparedRequest, String> {
     let outputs = outputs.iter().map(|&name| name.to_owned()).collect();
-    let request = InferenceRequest { id: String::new(), inputs, outputs, priority: 0 };
+    let request = InferenceRequest { inputs, outputs, ..InferenceRequest::default() };
     signature.prepare(request).map_err(|error| {
         assert!(matches!(error, ServingError::InvalidInput(_)));
         error.to_string()

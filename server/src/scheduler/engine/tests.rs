@@ -21,7 +21,8 @@ fn engine(model: std::path::PathBuf, signature: &Arc<Signature>, threads: usize)
     let options = SessionOptions::new(ExecutionProvider::Cpu, 0, threads);
     let outputs = signature.outputs.iter().map(|output| output.name.to_string()).collect();
     let factory = OnnxBackendFactory { runtime, model, options, outputs };
-    Engine::new(signature, InstanceParts { backend: factory.create().unwrap(), factory: Arc::new(factory) })
+    let parts = InstanceParts { backend: factory.create().unwrap(), factory: Arc::new(factory) };
+    Engine::new(signature, parts, None)
 }
 
 fn spec(name: &str, datatype: DataType, dims: &[i64]) -> TensorSpec {

@@ -3,9 +3,9 @@
 use super::*;
 
 /// The bytes of a request, which note that they were freed.
-struct Noting {
-    rows: [u8; 1],
-    freed: Arc<AtomicUsize>,
+pub(super) struct Noting {
+    pub(super) rows: [u8; 1],
+    pub(super) freed: Arc<AtomicUsize>,
 }
 
 impl AsRef<[u8]> for Noting {

@@ -18,20 +18,21 @@ fn bench_with_wide(
     let profile = |micros| {
         LatencyProfile::new([(1, Duration::from_micros(micros)), (8, Duration::from_micros(micros))])
     };
-    let recorder = Arc::new(Recorder::default());
+    let (recorder, budget) = (Arc::new(Recorder::default()), InFlight::new(1 << 20));
     let options = SchedulerOptions {
         signature: signature(),
         version: "7".to_owned(),
         limits: PolicyLimits::new(8, CORES),
         profiles: Profiles { narrow: profile(10), wide: Some(profile(5)) },
         observer: Arc::<Recorder>::clone(&recorder),
+        outputs: Some(Arc::new(budget.clone())),
     };
     let instances = Instances {
         narrow: (0..CORES).map(|_| parts(narrow, Arc::new(narrow.clone()))).collect(),
         wide: Some(parts(wide, factory)),
     };
     let scheduler = Scheduler::start(options, instances).unwrap();
-    Bench { scheduler: Arc::new(scheduler), recorder }
+    Bench { scheduler: Arc::new(scheduler), recorder, budget }
 }
 
 /// A backend that keeps so many of the machine's cores at work.
