@@ -19,7 +19,7 @@ use super::discover::{self, ModelSource};
 use super::load::load_version;
 use super::observer::Watchers;
 use super::preprocessing;
-use super::registry::{ModelState, Outcome, Registry};
+use super::registry::{LoadId, ModelState, Outcome, Registry};
 use super::retire::{Retirement, Work, Working};
 use super::version::ModelVersion;
 use super::{ModelControlMode, RepositoryConfig};
@@ -175,12 +175,12 @@ impl Shared {
         let working = self.admit()?;
         check_unload_parameters(&parameters)?;
         let model = name.to_owned();
-        if !self.on_a_thread(working, move |shared: &Self| shared.unload(&model)).await? {
-            return Err(ServingError::ModelNotFound { name: name.to_owned() });
-        }
+        let unloaded = self.on_a_thread(working, move |shared: &Self| shared.unload(&model)).await?;
+        let served = unloaded.ok_or_else(|| ServingError::ModelNotFound { name: name.to_owned() })?;
+        let Some(load) = served else { return Ok(()) };
         let mut ends = self.work.ends();
         let drained = async {
-            while self.registry().is_unloading(name) {
+            while self.registry().is_draining(name, load) {
                 // The sender lives as long as `self`.
                 let _ = ends.changed().await;
             }
@@ -263,15 +263,15 @@ impl Shared {
             Ok(sandbox) => sandbox,
             Err(error) => return Err(self.refuse(name, error)),
         };
-        {
+        let load = {
             let mut registry = self.registry_mut();
             registry.want(name);
-            registry.loading(name, source.versions.iter().map(|&(number, _)| number));
-        }
+            registry.loading(name, source.versions.iter().map(|&(number, _)| number))
+        };
         let mut outcome = Outcome { loaded: Vec::new(), failed: Vec::new() };
         let mut first_error = None;
         for version in &source.versions {
-            match self.load_version(&source, version, sandbox.clone()) {
+            match self.load_version(&source, version, load, sandbox.clone()) {
                 Ok(model) => outcome.loaded.push((version.0, Arc::new(model))),
                 Err(error) => {
                     outcome.failed.push((version.0, error.to_string()));
@@ -283,7 +283,7 @@ impl Shared {
                 return Err(LoadFailure::Stopping);
             }
         }
-        let given_back = self.registry_mut().finish(name, outcome);
+        let given_back = self.registry_mut().finish(name, load, outcome);
         drop(given_back);
         if let Some(error) = first_error {
             return Err(self.failed(name, error));
@@ -297,6 +297,7 @@ impl Shared {
         &self,
         source: &ModelSource,
         version: &(u64, PathBuf),
+        id: LoadId,
         sandbox: Option<Sandbox>,
     ) -> Result<ModelVersion, LoadError> {
         let _measuring = lock(&self.measuring);
@@ -306,7 +307,7 @@ impl Shared {
                 observer: Arc::clone(&self.observer),
                 readiness: self.readiness.get().filter(|_| is_chosen).cloned(),
             };
-            let retirement = self.retirement(&source.name, version.0);
+            let retirement = self.retirement(&source.name, version.0, id);
             load_version(&self.runtime, &self.config, source, version, sandbox, watchers, retirement)
         };
         let model = catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|panic| {
@@ -322,30 +323,31 @@ impl Shared {
     }
 
     /// What is to happen when the last handle of a version is dropped.
-    fn retirement(&self, name: &str, version: u64) -> Retirement {
+    fn retirement(&self, name: &str, version: u64, load: LoadId) -> Retirement {
         let (shared, name) = (self.myself.clone(), name.to_owned());
         let ended = move || {
             if let Some(shared) = shared.upgrade() {
-                shared.registry_mut().drained(&name, version);
+                shared.registry_mut().drained(&name, version, load);
                 tracing::info!(model = name, version, "Model unloaded");
             }
         };
         Retirement { work: Arc::clone(&self.work), ended: Box::new(ended) }
     }
 
-    /// Gives whether there is such a model.
-    fn unload(&self, name: &str) -> bool {
+    /// `None`: there is no such model. Else the load that made what was unloaded, if it was ever loaded.
+    fn unload(&self, name: &str) -> Option<Option<LoadId>> {
         let _alone = self.work.alone(name);
         let given_back = self.registry_mut().unload(name);
         lock(&self.holds).remove(name);
         match given_back {
-            Some(given_back) => {
+            Some((given_back, load)) => {
                 drop(given_back);
-                true
+                Some(Some(load))
             }
             // One that was never loaded is unloaded already.
             None => {
-                discover::names(&self.config.path).is_ok_and(|names| names.iter().any(|other| other == name))
+                let names = discover::names(&self.config.path).unwrap_or_default();
+                names.iter().any(|other| other == name).then_some(None)
             }
         }
     }

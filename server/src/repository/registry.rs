@@ -1,7 +1,7 @@
 //! Which versions of which models are served, and what the index says of the others: a state machine without I/O.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::control::IndexEntry;
@@ -38,7 +38,13 @@ impl ModelState {
 #[derive(Debug)]
 pub(crate) struct Registry<V> {
     models: BTreeMap<String, Entry<V>>,
+    /// The last load that was begun.
+    loads: LoadId,
 }
+
+/// Tells one load of a model from the others: the same version may be loaded again while it still drains from before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LoadId(u64);
 
 #[derive(Debug)]
 struct Entry<V> {
@@ -46,6 +52,10 @@ struct Entry<V> {
     wanted: bool,
     /// Newest first.
     served: Vec<(u64, Arc<V>)>,
+    /// The load that made what is served, or what was served last.
+    made_by: LoadId,
+    /// What was served and given back, and still answers what it was asked: version and load.
+    draining: BTreeSet<(u64, LoadId)>,
     /// Every version that was ever spoken of, newest first.
     versions: BTreeMap<Reverse<u64>, Status>,
     /// What is said of the model besides, where no version can be named.
@@ -83,7 +93,7 @@ pub(crate) struct Outcome<V> {
 
 impl<V> Registry<V> {
     pub(crate) fn new() -> Self {
-        Self { models: BTreeMap::new() }
+        Self { models: BTreeMap::new(), loads: LoadId::default() }
     }
 
     /// The model is to be served. What is served of it still is.
@@ -96,7 +106,9 @@ impl<V> Registry<V> {
     }
 
     /// These versions of it are being loaded.
-    pub(crate) fn loading(&mut self, name: &str, versions: impl IntoIterator<Item = u64>) {
+    pub(crate) fn loading(&mut self, name: &str, versions: impl IntoIterator<Item = u64>) -> LoadId {
+        self.loads.0 += 1;
+        let load = self.loads;
         let entry = self.entry(name);
         entry.status = None;
         for version in versions {
@@ -104,6 +116,7 @@ impl<V> Registry<V> {
                 entry.versions.insert(Reverse(version), Status::new(ModelState::Loading));
             }
         }
+        load
     }
 
     /// It cannot be loaded, and it is not even known which versions it has. What is served of it still is.
@@ -114,11 +127,11 @@ impl<V> Registry<V> {
         }
     }
 
-    /// Serves what was loaded instead of what was served before, which is given back: to be dropped without the lock.
+    /// Serves what `load` made instead of what was served before, which is given back: to be dropped without the lock.
     ///
     /// When something was served and not all could be loaded, what was served stays, and what was loaded is given
     /// back: a model is not replaced by half of another.
-    pub(crate) fn finish(&mut self, name: &str, outcome: Outcome<V>) -> Vec<Arc<V>> {
+    pub(crate) fn finish(&mut self, name: &str, load: LoadId, outcome: Outcome<V>) -> Vec<Arc<V>> {
         let Outcome { mut loaded, failed } = outcome;
         let entry = self.entry(name);
         if !failed.is_empty() && !entry.served.is_empty() {
@@ -140,7 +153,9 @@ impl<V> Registry<V> {
         }
         loaded.sort_by_key(|&(version, _)| Reverse(version));
         let before = std::mem::replace(&mut entry.served, loaded);
+        let made_by = std::mem::replace(&mut entry.made_by, load);
         for (version, _) in &before {
+            entry.draining.insert((*version, made_by));
             entry.versions.insert(Reverse(*version), Status::new(ModelState::Unloading));
         }
         for (version, _) in &entry.served {
@@ -149,9 +164,9 @@ impl<V> Registry<V> {
         before.into_iter().map(|(_, version)| version).collect()
     }
 
-    /// Serves the model no more; gives back what was served, to be dropped without the lock. `None`: there is no such
-    /// model.
-    pub(crate) fn unload(&mut self, name: &str) -> Option<Vec<Arc<V>>> {
+    /// Serves the model no more; gives back what was served, to be dropped without the lock, and the load that made it.
+    /// `None`: there is no such model.
+    pub(crate) fn unload(&mut self, name: &str) -> Option<(Vec<Arc<V>>, LoadId)> {
         let entry = self.models.get_mut(name)?;
         entry.wanted = false;
         entry.status = entry.versions.is_empty().then(|| Status::unavailable(UNLOADED));
@@ -161,21 +176,28 @@ impl<V> Registry<V> {
                 ModelState::Loading | ModelState::Unavailable => Status::unavailable(UNLOADED),
             };
         }
-        Some(std::mem::take(&mut entry.served).into_iter().map(|(_, version)| version).collect())
+        let made_by = entry.made_by;
+        entry.draining.extend(entry.served.iter().map(|(version, _)| (*version, made_by)));
+        let served = std::mem::take(&mut entry.served);
+        Some((served.into_iter().map(|(_, version)| version).collect(), made_by))
     }
 
-    /// A version that was given back has answered all it was asked.
-    pub(crate) fn drained(&mut self, name: &str, version: u64) {
-        let status = self.models.get_mut(name).and_then(|entry| entry.versions.get_mut(&Reverse(version)));
+    /// A version that `load` made, and that was given back, has answered all it was asked.
+    pub(crate) fn drained(&mut self, name: &str, version: u64, load: LoadId) {
+        let Some(entry) = self.models.get_mut(name) else { return };
+        entry.draining.remove(&(version, load));
+        // The same version may drain from several loads.
+        let drains = entry.draining.iter().any(|(other, _)| *other == version);
+        let status = entry.versions.get_mut(&Reverse(version)).filter(|_| !drains);
         if let Some(status) = status.filter(|status| status.state == ModelState::Unloading) {
             *status = Status::unavailable(UNLOADED);
         }
     }
 
-    /// Whether a version of the model still has requests to answer, although it is served no more.
-    pub(crate) fn is_unloading(&self, name: &str) -> bool {
-        let mut versions = self.models.get(name).into_iter().flat_map(|entry| entry.versions.values());
-        versions.any(|status| status.state == ModelState::Unloading)
+    /// Whether anything of the model that this load made, or one before it, still has requests to answer, although it is
+    /// served no more.
+    pub(crate) fn is_draining(&self, name: &str, load: LoadId) -> bool {
+        self.models.get(name).is_some_and(|entry| entry.draining.iter().any(|(_, made_by)| *made_by <= load))
     }
 
     /// Whether anything of the model is served.
@@ -267,6 +289,8 @@ impl<V> Registry<V> {
         self.models.entry(name.to_owned()).or_insert_with(|| Entry {
             wanted: false,
             served: Vec::new(),
+            made_by: LoadId::default(),
+            draining: BTreeSet::new(),
             versions: BTreeMap::new(),
             status: None,
         })

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -9,12 +9,12 @@ use super::*;
 /// Loads `versions` and fails on `failed`; gives what was given back.
 fn load(registry: &mut Registry<u64>, name: &str, versions: &[u64], failed: &[u64]) -> Vec<u64> {
     registry.want(name);
-    registry.loading(name, versions.iter().chain(failed).copied());
+    let id = registry.loading(name, versions.iter().chain(failed).copied());
     let outcome = Outcome {
         loaded: versions.iter().map(|&version| (version, Arc::new(version))).collect(),
         failed: failed.iter().map(|&version| (version, format!("{version} is broken"))).collect(),
     };
-    registry.finish(name, outcome).into_iter().map(|version| *version).collect()
+    registry.finish(name, id, outcome).into_iter().map(|version| *version).collect()
 }
 
 fn index(registry: &Registry<u64>) -> Vec<String> {
@@ -40,7 +40,7 @@ fn the_index_says_what_triton_says() {
     assert_eq!(index(&registry), ["a   ", "m 10 UNAVAILABLE 10 is broken", "m 2 READY ", "z   "]);
     registry.unload("m");
     assert_eq!(index(&registry), ["a   ", "m 10 UNAVAILABLE unloaded", "m 2 UNLOADING ", "z   "]);
-    registry.drained("m", 2);
+    registry.drained("m", 2, LoadId(2));
     assert_eq!(index(&registry)[2], "m 2 UNAVAILABLE unloaded");
     registry.want("m");
     registry.refused("m", "no such file");
@@ -76,13 +76,36 @@ fn a_model_is_not_replaced_by_half_of_another() {
     assert_eq!(newest(&registry, "m"), 1);
     assert_eq!(load(&mut registry, "m", &[2], &[]), [1]);
     assert_eq!(newest(&registry, "m"), 2);
-    assert!(registry.is_unloading("m"));
+    // Those of the second load were never served.
+    registry.drained("m", 1, LoadId(2));
+    registry.drained("m", 2, LoadId(2));
+    assert!(registry.is_draining("m", LoadId(1)));
     // The same version again: the one before drains, and its end says nothing of the new one.
     assert_eq!(load(&mut registry, "m", &[2], &[]), [2]);
-    registry.drained("m", 2);
-    registry.drained("m", 1);
+    registry.drained("m", 2, LoadId(3));
+    registry.drained("m", 1, LoadId(1));
     assert_eq!(newest(&registry, "m"), 2);
-    assert!(!registry.is_unloading("m"));
+    assert!(!registry.is_draining("m", LoadId(4)));
+}
+
+/// A version is loaded again, and unloaded before that from the first load has answered all it was asked.
+#[test]
+fn the_end_of_one_load_is_not_taken_for_that_of_another() {
+    let mut registry = Registry::new();
+    load(&mut registry, "m", &[1], &[]);
+    load(&mut registry, "m", &[1], &[]);
+    let (_, unloaded) = registry.unload("m").unwrap();
+    assert_eq!(unloaded, LoadId(2));
+    registry.drained("m", 1, LoadId(1));
+    assert!(registry.is_draining("m", unloaded), "what was unloaded has not ended");
+    assert_eq!(index(&registry)[1], "m 1 UNLOADING ");
+    // Loaded a third time meanwhile: who waits for the unload still waits for what was unloaded, and for nothing else.
+    load(&mut registry, "m", &[1], &[]);
+    assert!(registry.is_draining("m", unloaded));
+    load(&mut registry, "m", &[1], &[]);
+    registry.drained("m", 1, LoadId(2));
+    assert!(!registry.is_draining("m", unloaded) && registry.is_draining("m", LoadId(3)));
+    assert_eq!(index(&registry)[1], "m 1 READY ");
 }
 
 #[test]
@@ -100,10 +123,16 @@ fn the_only_model_is_the_only_one_wanted() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Load { loaded: BTreeSet<u64>, failed: BTreeSet<u64> },
+    Load {
+        loaded: BTreeSet<u64>,
+        failed: BTreeSet<u64>,
+    },
     Refused,
     Unload,
-    Drained(u64),
+    /// The first or the last of what was given back and has not ended.
+    Drained {
+        last: bool,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -115,7 +144,7 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         Just(Step::Refused),
         Just(Step::Unload),
-        (1..5_u64).prop_map(Step::Drained),
+        any::<bool>().prop_map(|last| Step::Drained { last }),
     ]
 }
 
@@ -126,28 +155,57 @@ proptest! {
     fn nothing_is_lost_and_the_index_tells_the_truth(steps in prop::collection::vec((0..2_usize, step()), 0..40)) {
         let mut registry = Registry::new();
         let (mut made, mut given_back) = (0_u64, Vec::new());
+        // What each model has given back and what has not ended; each of it, served once or never.
+        let (mut open, mut of) = ([Vec::new(), Vec::new()], BTreeMap::new());
         for (model, step) in steps {
             let name = ["m", "n"][model];
             match step {
                 Step::Load { loaded, failed } => {
                     registry.want(name);
-                    registry.loading(name, loaded.iter().chain(&failed).copied());
-                    let mut new = || {
+                    let id = registry.loading(name, loaded.iter().chain(&failed).copied());
+                    let mut new = |version| {
                         made += 1;
+                        of.insert(made, (version, id));
                         Arc::new(made)
                     };
                     let outcome = Outcome {
-                        loaded: loaded.iter().map(|&version| (version, new())).collect(),
+                        loaded: loaded.iter().map(|&version| (version, new(version))).collect(),
                         failed: failed.iter().map(|&version| (version, "broken".to_owned())).collect(),
                     };
-                    given_back.extend(registry.finish(name, outcome));
+                    let half = !failed.is_empty() && registry.serves(name);
+                    let back = registry.finish(name, id, outcome);
+                    open[model].extend(back.iter().map(|made| (of[&**made], !half)));
+                    given_back.extend(back);
                 }
                 Step::Refused => {
                     registry.want(name);
                     registry.refused(name, "refused");
                 }
-                Step::Unload => given_back.extend(registry.unload(name).unwrap_or_default()),
-                Step::Drained(version) => registry.drained(name, version),
+                Step::Unload => {
+                    let back = registry.unload(name).map(|(back, _)| back).unwrap_or_default();
+                    open[model].extend(back.iter().map(|made| (of[&**made], true)));
+                    given_back.extend(back);
+                }
+                Step::Drained { last } => {
+                    let at = if last { open[model].len().saturating_sub(1) } else { 0 };
+                    if at < open[model].len() {
+                        let ((version, id), _) = open[model].remove(at);
+                        registry.drained(name, version, id);
+                    }
+                }
+            }
+            let were_served = |model: usize| open[model].iter().filter(|(_, served)| *served).map(|(of, _)| *of);
+            for (model, name) in ["m", "n"].into_iter().enumerate() {
+                let draining: BTreeSet<_> = were_served(model).collect();
+                for number in 0..=registry.loads.0 {
+                    let up_to = LoadId(number);
+                    let expected = draining.iter().any(|(_, made_by)| *made_by <= up_to);
+                    prop_assert_eq!(registry.is_draining(name, up_to), expected);
+                }
+                for line in registry.index([]).iter().filter(|line| line.name == name && line.state == "UNLOADING") {
+                    let version: u64 = line.version.parse().unwrap();
+                    prop_assert!(draining.iter().any(|(other, _)| *other == version), "{:?} has ended", line);
+                }
             }
             let served: BTreeSet<u64> = registry.served().map(|version| **version).collect();
             let back: BTreeSet<u64> = given_back.iter().map(|version| **version).collect();
