@@ -72,8 +72,11 @@ impl Shared {
                 self.wake_for(state);
                 return Some(dispatch);
             }
-            let later = state.wide_running && !state.policy.is_empty();
-            if state.stopping && !later {
+            // While something is queued that only one lane may take, or none just now, whoever has it may yet break.
+            if state.stopping && state.policy.is_empty() {
+                drop(state);
+                // Others wait for the same.
+                self.wake_all();
                 return None;
             }
             state = self.wait(instance, state, dispatch.wake_at);
@@ -248,7 +251,12 @@ impl Shared {
         let stranded = if state.broken.is_all() { state.policy.take_all() } else { Vec::new() };
         self.note_pending(&state);
         self.note_broken(&mut state);
-        drop(state);
+        let is_over = state.stopping && state.policy.is_empty();
+        // What this one would have run is another's now.
+        self.wake_for(state);
+        if is_over {
+            self.wake_all();
+        }
         for job in stranded {
             self.reply(job, Err(self.being_rebuilt()));
         }

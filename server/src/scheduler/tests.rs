@@ -73,14 +73,24 @@ fn bench_with(
     backend: &SimulatedBackend,
     factory: Arc<dyn BackendFactory>,
 ) -> Bench {
+    let limits = PolicyLimits {
+        default_queue_policy: QueuePolicy { max_queue_size: Some(queue_size), timeout: None },
+        ..PolicyLimits::new(8, 1)
+    };
+    bench_with_limits(instances, limits, backend, factory)
+}
+
+fn bench_with_limits(
+    instances: usize,
+    limits: PolicyLimits,
+    backend: &SimulatedBackend,
+    factory: Arc<dyn BackendFactory>,
+) -> Bench {
     let (recorder, budget) = (Arc::new(Recorder::default()), InFlight::new(1 << 20));
     let options = SchedulerOptions {
         signature: signature(),
         version: "7".to_owned(),
-        limits: PolicyLimits {
-            default_queue_policy: QueuePolicy { max_queue_size: Some(queue_size), timeout: None },
-            ..PolicyLimits::new(8, 1)
-        },
+        limits,
         profiles: LatencyProfile::new([(1, Duration::from_micros(10)), (8, Duration::from_micros(10))])
             .into(),
         observer: Arc::<Recorder>::clone(&recorder),

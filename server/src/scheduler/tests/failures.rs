@@ -257,3 +257,40 @@ async fn a_request_that_does_not_fit_by_itself_fails_and_the_instance_goes_on() 
     assert!(bench.ask(&[1, 2, 3], None).await.await.unwrap().is_ok());
     assert_eq!(*lock(&bench.recorder.batch_limits), [8, 2]);
 }
+
+/// One batch after the other, in order: the other instance waits while the server stops, and the one at work breaks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_queued_in_order_is_answered_when_an_instance_breaks_during_a_stop() {
+    for instances in [1, 2, 3] {
+        let (gate, open) = gated();
+        let backend = SimulatedBackend::new(move |batch| {
+            let outputs = gate(batch);
+            assert!(!batch.inputs[0].data.contains(&13), "13 is bad luck");
+            outputs
+        });
+        let broken = Arc::new(SlowFactory { backend: backend.clone(), gate: Mutex::new(mpsc::channel().1) });
+        let limits = PolicyLimits { preserve_ordering: true, ..PolicyLimits::new(8, 1) };
+        let bench = bench_with_limits(instances, limits, &backend, broken);
+        let bad = bench.ask(&[13], None).await;
+        bench.wait_for_pending(0).await;
+        let queued = [bench.ask(&[1], None).await, bench.ask(&[2], None).await];
+        bench.wait_for_pending(2).await;
+        bench.scheduler.close();
+        // Whoever would leave now, while there is work, has time to; nobody does.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(lock(&bench.scheduler.threads).iter().all(|thread| !thread.is_finished()));
+        drop(open);
+        let stopping = Arc::clone(&bench.scheduler);
+        let stopped = tokio::task::spawn_blocking(move || stopping.stop());
+        let end = Duration::from_secs(60);
+        assert_eq!(bad.await.unwrap().unwrap_err().code(), ErrorCode::Internal);
+        for (asked, row) in queued.into_iter().zip([1, 2]) {
+            let answer = tokio::time::timeout(end, asked).await.expect("it is answered").unwrap();
+            match instances {
+                1 => assert_eq!(answer.unwrap_err().code(), ErrorCode::Unavailable),
+                _ => assert_eq!(answer.unwrap(), [row]),
+            }
+        }
+        tokio::time::timeout(end, stopped).await.expect("it stops").unwrap();
+    }
+}
