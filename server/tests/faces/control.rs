@@ -142,8 +142,9 @@ async fn models_come_and_go_on_request() {
     unload(&mut client, "a").await.unwrap();
     assert_eq!(index(&mut client).await, ["a 1 UNAVAILABLE unloaded", "b   "]);
     assert!(!is_ready(&mut client, "a", "").await);
-    for name in ["a", ""] {
-        assert_eq!(ask(&mut client, name).await.unwrap_err().code(), Code::NotFound);
+    // Without a default model a request must name one.
+    for (name, code) in [("a", Code::NotFound), ("", Code::InvalidArgument)] {
+        assert_eq!(ask(&mut client, name).await.unwrap_err().code(), code, "{name}");
     }
     assert!(metrics(&server, r#"model="a""#).await.is_empty(), "an unloaded version has no series");
     assert_eq!(load(&mut client, "c").await.unwrap_err().code(), Code::NotFound);
