@@ -5,6 +5,7 @@
 pub mod acceleration;
 pub mod onnx;
 pub mod simulated;
+pub(crate) mod watched;
 
 use std::fmt;
 use std::str::FromStr;
@@ -156,6 +157,14 @@ pub trait Backend: Send {
     /// # Errors
     /// When the model fails; the backend can still be used.
     fn infer(&mut self, batch: &Batch<'_>) -> Result<Vec<Tensor>, BackendError>;
+
+    /// Whether it can still be used, as far as can be told without a run.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
 
     /// Where the nodes of its graph run; empty when that is not known.
     fn nodes(&self) -> &[ProviderNodes] {

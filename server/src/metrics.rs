@@ -6,7 +6,7 @@
 mod families;
 mod version;
 
-use crate::gpu::{GpuMonitor, Gpus};
+use crate::gpu::{GpuHealth, GpuMonitor, Gpus};
 use crate::scheduler::{BatchReport, ModelLabels, RequestReport, ServingObserver};
 use families::Families;
 use prometheus::core::Collector;
@@ -46,10 +46,11 @@ impl Metrics {
         self.registry.register(collector)
     }
 
-    /// Adds the GPUs' metrics where there is a driver, and reads them until the answer is dropped.
-    pub(crate) fn watch_gpus(&self) -> Result<Option<GpuMonitor>, prometheus::Error> {
+    /// Adds the GPUs' metrics where there is a driver, and reads them until the answer is dropped; `health` is told which
+    /// of them are lost.
+    pub(crate) fn watch_gpus(&self, health: &GpuHealth) -> Result<Option<GpuMonitor>, prometheus::Error> {
         match Gpus::open() {
-            Ok(gpus) => GpuMonitor::start(gpus, &self.registry).map(Some),
+            Ok(gpus) => GpuMonitor::start(gpus, &self.registry, health.clone()).map(Some),
             Err(reason) => {
                 tracing::info!(%reason, "There are no metrics of GPUs");
                 Ok(None)

@@ -37,6 +37,7 @@ use crate::backend::Device;
 use crate::backend::onnx::OnnxRuntime;
 use crate::config::TimeLimit;
 use crate::error::{LoadError, ServingError};
+use crate::gpu::GpuHealth;
 use crate::scheduler::{OutputMeter, ServingObserver};
 use operations::Shared;
 
@@ -86,6 +87,8 @@ pub struct RepositoryConfig {
     pub control_mode: ModelControlMode,
     /// Models that are loaded at start in [`ModelControlMode::Explicit`]; [`RepositoryConfig::ALL_MODELS`] alone: all.
     pub load_models: Vec<String>,
+    /// Knows which GPUs are lost. Default: none ever is.
+    pub gpu_health: GpuHealth,
 }
 
 impl RepositoryConfig {
@@ -116,6 +119,7 @@ impl RepositoryConfig {
             outputs: None,
             control_mode: ModelControlMode::None,
             load_models: Vec::new(),
+            gpu_health: GpuHealth::default(),
         }
     }
 }

@@ -203,6 +203,18 @@ impl Scheduler {
         lock(&self.shared.state).policy.preferred_batch_size()
     }
 
+    /// To be called when devices may have been lost or found again: every instance then looks for its own. Gives whether
+    /// there still is a scheduler.
+    pub(crate) fn look_at_devices(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let shared = Arc::downgrade(&self.shared);
+        move || {
+            shared.upgrade().is_some_and(|shared| {
+                shared.look_at_devices();
+                true
+            })
+        }
+    }
+
     /// Refuses new requests from now on; what is queued is still run.
     pub fn close(&self) {
         let mut state = lock(&self.shared.state);

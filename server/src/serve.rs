@@ -3,6 +3,7 @@
 use crate::audit::{AuditLog, milliseconds};
 use crate::config::Config;
 use crate::error::LoadError;
+use crate::gpu::GpuHealth;
 use crate::grpc::{self, GrpcError};
 use crate::metrics::Metrics;
 use crate::repository::{ModelControlMode, ModelRepository, RepositoryConfig};
@@ -103,7 +104,8 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let loading = readiness.hold("models");
     let metrics = Arc::new(Metrics::new()?);
-    let _gpus = metrics.watch_gpus()?;
+    let gpu_health = GpuHealth::default();
+    let _gpus = metrics.watch_gpus(&gpu_health)?;
     let audit = AuditLog::new(&config);
     let own_like = sandbox.clone();
     let state = Arc::new(ServingState::new(
@@ -118,6 +120,7 @@ pub async fn run(
     let repository = RepositoryConfig {
         sandbox: Some(own_like),
         outputs: Some(Arc::new(state.in_flight.clone())),
+        gpu_health,
         ..config.repository()
     };
     let Listeners { grpc: (grpc, _), http: (http, _), metrics: (metrics_port, _) } = listeners;

@@ -2,17 +2,23 @@
 //! their own, since a driver may take its time.
 
 use super::Gpus;
+use super::health::GpuHealth;
+use super::xid::XidEvents;
 use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::TemperatureSensor;
 use nvml_wrapper::error::NvmlError;
 use prometheus::{GaugeVec, Opts, Registry};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// Between two readings. NVML's own utilization is a mean over about as long.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Readings without an answer before a GPU counts as lost: one may fail for a reason of its own.
+const LOST_AFTER: u32 = 2;
+/// How long the end of the thread is waited for: NVML may hang with a GPU that does.
+const END: Duration = Duration::from_secs(2);
 const LABEL: [&str; 1] = ["gpu_uuid"];
 
 /// Reads the metrics until it is dropped.
@@ -20,37 +26,54 @@ const LABEL: [&str; 1] = ["gpu_uuid"];
 pub(crate) struct GpuMonitor {
     stop: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
+    /// Closed when the thread ends.
+    ended: Receiver<()>,
 }
 
 impl GpuMonitor {
-    /// Adds the GPUs' metrics to `registry` and reads them from now on. They are there when this returns.
+    /// Adds the GPUs' metrics to `registry` and reads them from now on. They are there when this returns. `health` is told
+    /// which GPUs are lost.
     ///
     /// # Errors
     /// When the registry has metrics of these names already.
-    pub(crate) fn start(gpus: Gpus, registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(crate) fn start(
+        gpus: Gpus,
+        registry: &Registry,
+        health: GpuHealth,
+    ) -> Result<Self, prometheus::Error> {
         let mut gauges = Gauges::register(registry)?;
-        gauges.read(&gpus);
+        gauges.read(&gpus, &health);
         let (stop, stopped) = sync_channel(0);
-        let read = move || watch(&gpus, &mut gauges, &stopped);
+        let (running, ended) = sync_channel::<()>(0);
+        let read = move || {
+            let _running = running;
+            watch(&gpus, &mut gauges, &health, &stopped);
+        };
         let thread = thread::Builder::new().name("gpu-metrics".to_owned()).spawn(read);
         let thread = thread
             .map_err(|error| prometheus::Error::Msg(format!("no thread for the GPUs' metrics: {error}")))?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { stop: Some(stop), thread: Some(thread), ended })
     }
 }
 
 impl Drop for GpuMonitor {
     fn drop(&mut self) {
         drop(self.stop.take());
+        if self.ended.recv_timeout(END) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("NVIDIA's driver does not answer: the GPUs' metrics are left to themselves");
+            return;
+        }
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-fn watch(gpus: &Gpus, gauges: &mut Gauges, stopped: &Receiver<()>) {
+fn watch(gpus: &Gpus, gauges: &mut Gauges, health: &GpuHealth, stopped: &Receiver<()>) {
+    let events = XidEvents::of_all(&gpus.0);
     while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-        gauges.read(gpus);
+        events.read(health);
+        gauges.read(gpus, health);
     }
 }
 
@@ -65,6 +88,10 @@ pub(super) struct Gauges {
     temperature: GaugeVec,
     /// Those that answered the last time.
     known: BTreeSet<String>,
+    /// Readings in a row that those that once answered were missing from.
+    missing: BTreeMap<String, u32>,
+    /// Joules that each had used when it was first read.
+    energy_at_start: BTreeMap<String, f64>,
 }
 
 impl Gauges {
@@ -83,15 +110,17 @@ impl Gauges {
             power_limit: gauge("nv_gpu_power_limit", "GPU power management limit in watts")?,
             energy: gauge(
                 "nv_energy_consumption",
-                "GPU energy consumption in joules since the driver was loaded",
+                "GPU energy consumption in joules since the server started",
             )?,
             temperature: gauge("convoy_gpu_temperature_celsius", "GPU temperature in degrees Celsius")?,
             known: BTreeSet::new(),
+            missing: BTreeMap::new(),
+            energy_at_start: BTreeMap::new(),
         })
     }
 
     /// Reads every GPU. One that does not answer any more loses its series, and is told of once.
-    pub(super) fn read(&mut self, gpus: &Gpus) {
+    pub(super) fn read(&mut self, gpus: &Gpus, health: &GpuHealth) {
         let count = gpus.0.device_count().unwrap_or(0);
         let mut seen = BTreeSet::new();
         for index in 0..count {
@@ -115,11 +144,23 @@ impl Gauges {
         }
         for found in seen.difference(&self.known) {
             tracing::info!(gpu_uuid = %found, "A GPU is watched");
+            self.missing.insert(found.clone(), 0);
+        }
+        for (uuid, missing) in &mut self.missing {
+            if seen.contains(uuid) {
+                *missing = 0;
+                health.answers(uuid);
+                continue;
+            }
+            *missing = missing.saturating_add(1);
+            if *missing >= LOST_AFTER {
+                health.lost(uuid, "it does not answer its driver any more", false);
+            }
         }
         self.known = seen;
     }
 
-    fn set(&self, device: &Device<'_>, uuid: &str) -> Result<(), NvmlError> {
+    fn set(&mut self, device: &Device<'_>, uuid: &str) -> Result<(), NvmlError> {
         let memory = device.memory_info()?;
         self.memory_total.with_label_values(&[uuid]).set(memory.total as f64);
         self.memory_used.with_label_values(&[uuid]).set(memory.used as f64);
@@ -136,7 +177,12 @@ impl Gauges {
             &self.power_limit,
             device.enforced_power_limit().map(|milliwatts| f64::from(milliwatts) / 1e3),
         );
-        optional(&self.energy, device.total_energy_consumption().map(|millijoules| millijoules as f64 / 1e3));
+        // As Triton counts: since the server was started.
+        let energy = device.total_energy_consumption().map(|millijoules| {
+            let joules = millijoules as f64 / 1e3;
+            joules - *self.energy_at_start.entry(uuid.to_owned()).or_insert(joules)
+        });
+        optional(&self.energy, energy);
         optional(&self.temperature, device.temperature(TemperatureSensor::Gpu).map(f64::from));
         Ok(())
     }

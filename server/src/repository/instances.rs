@@ -1,5 +1,6 @@
 //! The sessions that serve a model: opened in the shapes that measuring has found best, or that are remembered.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -12,7 +13,9 @@ use super::profile_cache::{ProfileCache, ProfileKey, processor};
 use super::shapes::{Choice, InstanceShape, Measurements};
 use super::warmup::{Learned, Warmup};
 use crate::backend::onnx::{OnnxBackendFactory, OnnxRuntime, SessionOptions};
+use crate::backend::watched::{Watched, WatchedFactory};
 use crate::backend::{Acceleration, BackendFactory, CpuNodes};
+use crate::gpu::GpuHealth;
 use crate::scheduler::{InstanceParts, Instances, Profiles, Signature};
 
 /// Bytes of weights that measuring may hold open in several sessions without being asked for them.
@@ -30,10 +33,21 @@ pub(crate) struct Sessions<'a> {
     pub(crate) placement: &'a Placement,
     /// How the sessions are made fast.
     pub(crate) acceleration: &'a Acceleration,
+    /// The GPUs it runs on.
+    pub(crate) gpus: &'a WatchedGpus,
     /// What measuring may take.
     pub(crate) profile_time: Duration,
     /// Where measurements are kept, if they are.
     pub(crate) cache: Option<&'a Path>,
+}
+
+/// The GPUs of a placement, as far as they are known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WatchedGpus {
+    /// Knows which are lost.
+    pub(crate) health: GpuHealth,
+    /// By CUDA's numbers.
+    pub(crate) uuids: BTreeMap<i32, String>,
 }
 
 /// The sessions that serve.
@@ -102,7 +116,12 @@ impl Sessions<'_> {
             },
             outputs: self.signature.outputs.iter().map(|output| output.name.to_string()).collect(),
         };
-        let factory = SameFileFactory { inner, file: Arc::clone(self.file) };
+        let gpu = Watched {
+            health: self.gpus.health.clone(),
+            uuid: provider.is_gpu().then(|| self.gpus.uuids.get(&device_id).cloned()).flatten(),
+        };
+        let inner = SameFileFactory { inner, file: Arc::clone(self.file) };
+        let factory = WatchedFactory { inner, gpu };
         let backend = factory.create().map_err(|error| error.to_string())?;
         if provider.is_gpu() && self.acceleration.cpu_nodes == CpuNodes::ShapesOnly {
             acceleration::refuse_cpu_nodes(backend.nodes())?;
@@ -205,6 +224,7 @@ mod tests {
             signature: &signature,
             placement: &placement,
             acceleration: &Acceleration::default(),
+            gpus: &WatchedGpus::default(),
             profile_time: Duration::ZERO,
             cache: Some(folder.path()),
         };
@@ -240,6 +260,7 @@ mod tests {
                 signature: &signature,
                 placement: &placement,
                 acceleration: &Acceleration::default(),
+                gpus: &WatchedGpus::default(),
                 profile_time: Duration::ZERO,
                 cache: None,
             };

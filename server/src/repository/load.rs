@@ -1,6 +1,6 @@
 //! A model version on disk becomes one that can be asked: opened on its device, warmed, measured, scheduled.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
@@ -12,7 +12,7 @@ use super::batching;
 use super::complete::{CompletedModel, complete};
 use super::discover::ModelSource;
 use super::identity::ModelFile;
-use super::instances::{Opened, Sessions};
+use super::instances::{Opened, Sessions, WatchedGpus};
 use super::labels;
 use super::observer::{VersionObserver, Watchers};
 use super::parameters::Parameters;
@@ -99,6 +99,9 @@ pub(crate) fn load_version(
     let instances = started.opened.instances.narrow.len();
     let scheduler = Scheduler::start(options, started.opened.instances)
         .map_err(|error| loading.model_error(format!("a thread for it cannot be started: {error}")))?;
+    if provider.is_gpu() {
+        repository.gpu_health.watch(scheduler.look_at_devices());
+    }
     let model = ModelVersion {
         name: source.name.clone(),
         version,
@@ -227,8 +230,9 @@ impl Loading<'_> {
             let cores = available_parallelism().map_or(1, usize::from);
             let placement = Placement::new(written, parameters, (provider, device.gpu()), cores);
             let placement = placement.map_err(config_error)?;
-            let usable = if provider.is_gpu() { self.may_use(&placement) } else { Ok(()) };
-            let started = usable.and_then(|()| self.start_on(&placement, &acceleration, signature, reason));
+            let gpus = if provider.is_gpu() { self.may_use(&placement) } else { Ok(WatchedGpus::default()) };
+            let started =
+                gpus.and_then(|gpus| self.start_on(&placement, &acceleration, &gpus, signature, reason));
             Ok::<_, LoadError>(started)
         };
         // What the configuration asks for comes first; what is left out of it is said.
@@ -261,7 +265,7 @@ impl Loading<'_> {
 
     /// Whether the library and the driver have what a placement on GPUs needs. The error is what is missing: ONNX Runtime
     /// would only say that it could not.
-    fn may_use(&self, placement: &Placement) -> Result<(), String> {
+    fn may_use(&self, placement: &Placement) -> Result<WatchedGpus, String> {
         if !self.runtime.offers_cuda() {
             return Err(
                 "the library of ONNX Runtime is built without CUDA: install one that has it".to_owned()
@@ -273,11 +277,23 @@ impl Loading<'_> {
                 .to_owned());
         }
         let numbers: BTreeSet<i32> = placement.device_ids.iter().copied().collect();
+        let health = self.repository.gpu_health.clone();
+        let mut uuids = BTreeMap::new();
         for number in numbers {
             let gpu = gpu::usable(number)?;
             tracing::debug!(number, name = gpu.name, driver = gpu.driver, "A GPU can be used");
+            if gpu.is_certain {
+                health.check(&gpu.uuid)?;
+                uuids.insert(number, gpu.uuid);
+            } else {
+                tracing::warn!(
+                    number,
+                    "The GPUs here are of different kinds, and CUDA may count them otherwise than their driver: set \
+                     CUDA_DEVICE_ORDER=PCI_BUS_ID, or a GPU that is lost is noticed by its failing runs only"
+                );
+            }
         }
-        Ok(())
+        Ok(WatchedGpus { health, uuids })
     }
 
     /// Opens, warms and measures the instances of a placement. The error is what failed.
@@ -285,6 +301,7 @@ impl Loading<'_> {
         &self,
         placement: &Placement,
         acceleration: &Acceleration,
+        gpus: &WatchedGpus,
         signature: &Arc<Signature>,
         fallback_reason: Option<String>,
     ) -> Result<Started, String> {
@@ -294,6 +311,7 @@ impl Loading<'_> {
             signature,
             placement,
             acceleration,
+            gpus,
             profile_time: self.repository.profile_time,
             cache: self.repository.profile_cache.as_deref(),
         };

@@ -11,7 +11,7 @@ use super::admission::Signature;
 use super::batch::{BatchBuffer, DryRun, split};
 use super::request::{OutputMeter, PreparedRequest};
 use super::{InstanceParts, observer::RequestReport};
-use crate::backend::{Backend, BackendError, BackendFactory};
+use crate::backend::{Backend, BackendError, BackendFactory, FailureKind};
 use crate::tensor::Tensor;
 
 /// A backend, the memory of its batches, and what makes a backend like it.
@@ -26,6 +26,8 @@ pub(crate) struct Engine {
     not_rebuilt: String,
     /// What outputs are counted in.
     outputs: Option<Arc<dyn OutputMeter>>,
+    /// Whether its device was lost: a new backend must show that it runs.
+    lost: bool,
 }
 
 /// What a run gave, and how long each part of it took.
@@ -83,6 +85,7 @@ impl Engine {
             zeros_tell: true,
             not_rebuilt: String::new(),
             outputs,
+            lost: false,
         }
     }
 
@@ -116,8 +119,9 @@ impl Engine {
     ///
     /// # Errors
     /// When a new one cannot be made, in words for the log.
-    pub(crate) fn check(&mut self) -> Result<Condition, String> {
-        if !self.zeros_tell || self.runs_zeros() {
+    pub(crate) fn check(&mut self, error: &BackendError) -> Result<Condition, String> {
+        self.lost = error.kind() == FailureKind::DeviceLost;
+        if !self.lost && (!self.zeros_tell || self.runs_zeros()) {
             return Ok(Condition::Sound);
         }
         self.rebuild()?;
@@ -134,7 +138,10 @@ impl Engine {
         let failed = match catch_unwind(AssertUnwindSafe(|| self.factory.create())) {
             Ok(Ok(backend)) => {
                 self.backend = backend;
-                return Ok(());
+                match self.still_lost() {
+                    None => return Ok(()),
+                    Some(error) => error.to_string(),
+                }
             }
             Ok(Err(error)) => error.to_string(),
             Err(panic) => panic_message(&*panic),
@@ -148,9 +155,32 @@ impl Engine {
         &self.not_rebuilt
     }
 
+    /// Whether its device is there, as far as can be told without a run.
+    pub(crate) fn is_there(&mut self) -> bool {
+        let Err(error) = self.backend.check() else { return true };
+        self.lost = error.kind() == FailureKind::DeviceLost;
+        self.not_rebuilt = error.to_string();
+        false
+    }
+
+    /// After its device was lost: why it is not back.
+    fn still_lost(&mut self) -> Option<BackendError> {
+        if self.lost {
+            let error = self.run_zeros().err().filter(|error| error.kind() == FailureKind::DeviceLost);
+            self.lost = error.is_some();
+            return error;
+        }
+        None
+    }
+
     fn runs_zeros(&mut self) -> bool {
-        let Ok(mut zeros) = DryRun::of_zeros(&self.signature, 1) else { return false };
-        catch_unwind(AssertUnwindSafe(|| zeros.run(self.backend.as_mut()))).is_ok_and(|run| run.is_ok())
+        self.run_zeros().is_ok()
+    }
+
+    fn run_zeros(&mut self) -> Result<(), BackendError> {
+        let mut zeros = DryRun::of_zeros(&self.signature, 1)?;
+        let run = catch_unwind(AssertUnwindSafe(|| zeros.run(self.backend.as_mut())));
+        run.unwrap_or_else(|panic| Err(BackendError::new(panic_message(&*panic)))).map(drop)
     }
 }
 

@@ -49,10 +49,11 @@ impl ModelInstance {
             for dropped in dispatch.dropped {
                 self.shared.answer_dropped(dropped);
             }
-            if let Some(batch) = dispatch.batch
-                && !self.execute(batch)
-                && !self.rebuild()
-            {
+            let goes_on = match dispatch.batch {
+                Some(batch) => self.execute(batch),
+                None => self.engine.is_there(),
+            };
+            if !goes_on && !self.rebuild() {
                 return;
             }
         }
@@ -204,7 +205,7 @@ impl BatchRun<'_> {
             self.divide(jobs, &error, &mut parts);
             return self.run_again(parts);
         }
-        match self.engine.check() {
+        match self.engine.check(&error) {
             Ok(Condition::Sound) => {
                 let mut parts = Vec::new();
                 self.divide(jobs, &error, &mut parts);

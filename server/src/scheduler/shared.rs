@@ -1,5 +1,6 @@
 //! What callers and instances share: the queue under its lock, and how requests are answered.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,12 +45,23 @@ pub(crate) struct State {
     alarm: Option<Duration>,
     /// Callers that have gone since the queue was last searched for their requests, about.
     gone: usize,
+    /// Instances that are to look whether their device is still there.
+    to_look: BTreeSet<usize>,
 }
 
 impl State {
     pub(crate) fn new(policy: BatchPolicy<QueuedRequest>, instances: usize) -> Self {
         let broken = BrokenInstances { of: instances, ..BrokenInstances::default() };
-        Self { policy, stopping: false, broken, wide_running: false, idle: Vec::new(), alarm: None, gone: 0 }
+        Self {
+            policy,
+            stopping: false,
+            broken,
+            wide_running: false,
+            idle: Vec::new(),
+            alarm: None,
+            gone: 0,
+            to_look: BTreeSet::new(),
+        }
     }
 
     /// The instance to wake for what is queued, if any. The caller must do it.
@@ -65,6 +77,10 @@ impl Shared {
     pub(crate) fn next_dispatch(&self, instance: usize) -> Option<Dispatch<QueuedRequest>> {
         let mut state = lock(&self.state);
         loop {
+            // An instance whose device may be lost looks before it takes anything.
+            if state.to_look.remove(&instance) && !state.stopping {
+                return Some(Dispatch { dropped: Vec::new(), batch: None, wake_at: None });
+            }
             let dispatch = state.policy.dispatch(self.now());
             if dispatch.batch.is_some() || !dispatch.dropped.is_empty() {
                 state.wide_running |= dispatch.batch.as_ref().is_some_and(|batch| batch.lane == Lane::Wide);
@@ -81,6 +97,12 @@ impl Shared {
             }
             state = self.wait(instance, state, dispatch.wake_at);
         }
+    }
+
+    /// Has every instance look whether its device is still there.
+    pub(crate) fn look_at_devices(&self) {
+        lock(&self.state).to_look.extend(0..self.wake.len());
+        self.wake_all();
     }
 
     /// Waits to be woken, or until `wake_at` unless another instance looks no later anyway.

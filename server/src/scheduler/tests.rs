@@ -86,6 +86,11 @@ fn bench_with_limits(
     backend: &SimulatedBackend,
     factory: Arc<dyn BackendFactory>,
 ) -> Bench {
+    let parts = |_| InstanceParts { backend: Box::new(backend.clone()), factory: Arc::clone(&factory) };
+    bench_of(limits, (0..instances).map(parts).collect())
+}
+
+fn bench_of(limits: PolicyLimits, instances: Vec<InstanceParts>) -> Bench {
     let (recorder, budget) = (Arc::new(Recorder::default()), InFlight::new(1 << 20));
     let options = SchedulerOptions {
         signature: signature(),
@@ -96,8 +101,6 @@ fn bench_with_limits(
         observer: Arc::<Recorder>::clone(&recorder),
         outputs: Some(Arc::new(budget.clone())),
     };
-    let parts = |_| InstanceParts { backend: Box::new(backend.clone()), factory: Arc::clone(&factory) };
-    let instances: Vec<InstanceParts> = (0..instances).map(parts).collect();
     let scheduler = Scheduler::start(options, instances).unwrap();
     Bench { scheduler: Arc::new(scheduler), recorder, budget }
 }
@@ -276,6 +279,7 @@ async fn a_request_that_does_not_fit_is_counted_and_not_queued() {
 }
 
 mod failures;
+mod gpus;
 mod hang_ups;
 mod lanes;
 mod memory;
