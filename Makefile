@@ -66,7 +66,10 @@ test-memory: setup
 	cargo test -p model-serving --locked --test faces -- --ignored --nocapture five_hundred
 
 # Prometheus' own tool checks and tests the rules, where it is installed (Debian: package prometheus).
+# Compose checks its files wherever it is, without an engine.
 test-deploy:
+	@if docker compose version >/dev/null 2>&1; then python3 tests/python/compose_difference.py; \
+	else echo "compose.yaml, compose.gpu.yaml: not checked, there is no Docker Compose here."; fi
 	@if command -v promtool >/dev/null; then \
 	  promtool check config deploy/prometheus/prometheus.yml && promtool test rules deploy/prometheus/alerts_test.yml; \
 	else echo "deploy/prometheus: not checked, there is no promtool here."; fi

@@ -13,7 +13,7 @@ docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1 ||
   { echo "compose-test: skipped, no container engine with Compose v2 answers." >&2; exit 69; }
 photo=tests/photos/double_decker_bus.jpg
 user=compose-test-$$
-# Volumes and networks of its own; the containers' names and ports are the real ones.
+# Volumes of its own; the containers' and the network's names and the ports are the real ones.
 compose() { docker compose --project-name convoy-compose-test "$@"; }
 work=$(mktemp -d)
 step() { echo "compose-test: $1"; }
@@ -27,6 +27,17 @@ cleanup() {
   [ -n "${KEEP:-}" ] || compose down --volumes --timeout 40 >/dev/null 2>&1 || true
 }
 trap cleanup EXIT
+
+# Asks each half second until COMMAND succeeds, for two minutes: until_it WHAT COMMAND...
+until_it() {
+  local what=$1
+  shift
+  for _ in $(seq 240); do
+    "$@" && return
+    sleep 0.5
+  done
+  fail "$what"
+}
 
 # The HTTP status; the body goes to $work/body.
 request() { curl --silent --output "$work/body" --write-out '%{http_code}' --max-time 30 "$@" || true; }
@@ -56,7 +67,7 @@ PYTHONPATH=.convoy/python python3 -m grpc_tools.protoc -I proto/proto --python_o
 
 step "the configurations are valid, and differ where they should"
 compose config --quiet
-DEVICE='' CONVOY_IMAGE='' CONVOY_CUDA_IMAGE='' python3 tests/python/compose_difference.py || fail "compose.gpu.yaml changes what it should not"
+python3 tests/python/compose_difference.py || fail "compose.gpu.yaml changes what it should not"
 
 step "up, and healthy"
 compose up --detach --wait --wait-timeout 240 --no-build || fail "not healthy"
@@ -86,9 +97,11 @@ if [ "$(id -u)" -eq 0 ]; then
   step "model-serving dies by itself"
   starts=$(docker inspect --format '{{.RestartCount}}' model-serving)
   kill -KILL "$(docker inspect --format '{{.State.Pid}}' model-serving)"
-  until [ "$(docker inspect --format '{{.RestartCount}} {{.State.Health.Status}}' model-serving)" = "$((starts + 1)) healthy" ]; do
-    sleep 0.5
-  done
+  started_again() {
+    [ "$(docker inspect --format '{{.RestartCount}}' model-serving)" -gt "$starts" ] &&
+      [ "$(docker inspect --format '{{.State.Health.Status}}' model-serving)" = healthy ]
+  }
+  until_it "model-serving was not started again" started_again
   predict 200 '"class_name":"bus"'
 fi
 
@@ -117,10 +130,8 @@ if docker image inspect convoy:cuda >/dev/null 2>&1 && ! command -v nvidia-smi >
   step "  DEVICE=cuda: exit code 69, $(tail -1 "$work/cuda")"
   cuda --detach --env DEVICE=auto convoy:cuda model-serving >/dev/null
   trap 'docker kill convoy-cuda-test >/dev/null 2>&1; cleanup' EXIT
-  until docker exec convoy-cuda-test convoy health grpc://127.0.0.1:50051 >/dev/null 2>&1; do
-    docker inspect convoy-cuda-test >/dev/null 2>&1 || fail "DEVICE=auto: the container ended"
-    sleep 0.5
-  done
+  serves() { docker exec convoy-cuda-test convoy health >/dev/null 2>&1; }
+  until_it "DEVICE=auto: the container is not ready" serves
   docker logs convoy-cuda-test >"$work/cuda" 2>&1
   reason=$(sed -n 's/.*"Models run on the CPU","reason":"\([^"]*\)".*/\1/p' "$work/cuda")
   [ -n "$reason" ] || fail "DEVICE=auto: no reason in the log: $(cat "$work/cuda")"

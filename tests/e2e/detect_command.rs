@@ -135,6 +135,14 @@ fn health_asks_over_http_and_grpc() {
         let output = run(["health", &target]);
         assert_eq!(output.status.code(), Some(0), "{target}: {}", errors(&output));
     }
+    // Where any of the services may run, a port at which nobody listens is one of a service that does not run there.
+    let one_of_three = format!("grpc://127.0.0.1:1,http://127.0.0.1:1,{}", convoy.results(""));
+    assert_eq!(run(["health", &one_of_three]).status.code(), Some(0));
+    let nobody = run(["health", "grpc://127.0.0.1:1,http://127.0.0.1:1"]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(errors(&nobody).contains("cannot be reached"), "{}", errors(&nobody));
+    let no_page = format!("{},{}", convoy.results(""), convoy.feature("/no-such-page"));
+    assert_eq!(run(["health", &no_page]).status.code(), Some(1), "one that answers no counts");
     for (target, code) in [("http://127.0.0.1:1", 1), ("grpc://127.0.0.1:1", 1), ("127.0.0.1:1", 64)] {
         let output = run(["health", target]);
         assert_eq!(output.status.code(), Some(code), "{target}: {}", errors(&output));

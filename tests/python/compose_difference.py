@@ -1,6 +1,7 @@
 """Checks that compose.gpu.yaml changes model-serving's image, device and environment, and nothing else."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -8,7 +9,9 @@ import sys
 def config(*files):
     arguments = [argument for file in files for argument in ("--file", file)]
     command = ["docker", "compose", *arguments, "--profile", "*", "config", "--format", "json"]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    # Without what the shell would change.
+    plain = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "DOCKER_CONFIG")}
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=plain).stdout)
 
 
 def differences(old, new, path=""):
@@ -19,8 +22,13 @@ def differences(old, new, path=""):
         yield path, old, new
 
 
+def built_from(dockerfile):
+    arguments = {"WASM_TOOLCHAIN": "", "VERSION": "dev", "REVISION": "unknown"}
+    return {"context": os.getcwd(), "dockerfile": dockerfile, "args": arguments}
+
+
 EXPECTED = {
-    "services.model-serving.build.dockerfile": ("Dockerfile.cpu", "Dockerfile.cuda"),
+    "services.model-serving.build": (None, built_from("Dockerfile.cuda")),
     "services.model-serving.image": ("convoy:cpu", "convoy:cuda"),
     "services.model-serving.environment.DEVICE": ("auto", "cuda"),
     "services.model-serving.deploy.resources.reservations": (
@@ -35,6 +43,9 @@ if found != EXPECTED:
     sys.exit(f"expected {EXPECTED}\nfound    {found}")
 
 services = base["services"]
+built = {name: service["build"] for name, service in services.items() if "build" in service}
+if built != {"results-service": built_from("Dockerfile.cpu")}:
+    sys.exit(f"the image is to be built once, for results-service: {built}")
 published = {
     service: sorted(int(port["published"]) for port in services[service]["ports"])
     for service in ("model-serving", "feature-service", "results-service")

@@ -198,11 +198,13 @@ impl ModelServing {
                 Err(_) => return Err(Error::DeadlineExceeded { waiting_for: PEER }),
             };
             let unreachable = is_of_transport(&status);
-            if unreachable {
+            let unavailable = unreachable || status.code() == Code::Unavailable;
+            // One that answers at once that it cannot has the fewest calls in flight, and would be asked first each time.
+            if unavailable {
                 replica.rest();
             }
             match failed {
-                None if unreachable || status.code() == Code::Unavailable => {
+                None if unavailable => {
                     tracing::debug!(address = %replica.address(), %status, "model-serving is asked once more");
                     failed = Some((replica.address(), status));
                 }

@@ -7,9 +7,11 @@
 
 use crate::{ConfigError, config};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use std::{fmt, io};
 use tokio::net::lookup_host;
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -20,8 +22,29 @@ const FLAG: &str = "--model-serving-url";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long what names resolve to is believed.
 const FRESH: Duration = Duration::from_secs(2);
-/// How long an address that could not be reached is passed over, while there is another one.
+/// How long an address that is not available is passed over, while there is another one.
 const REST: Duration = Duration::from_secs(1);
+
+/// Resolves a host and a port: the system's resolver, but in tests.
+#[derive(Clone)]
+struct LookUp(Arc<dyn Fn(&str, u16) -> LookedUp + Send + Sync>);
+
+type LookedUp = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
+impl LookUp {
+    fn of_the_system() -> Self {
+        Self(Arc::new(|host, port| {
+            let host = host.to_owned();
+            Box::pin(async move { Ok(lookup_host((host, port)).await?.collect()) })
+        }))
+    }
+}
+
+impl fmt::Debug for LookUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LookUp")
+    }
+}
 
 /// All addresses; cheap to clone, all clones share their connections.
 #[derive(Clone, Debug)]
@@ -30,6 +53,7 @@ pub(crate) struct Replicas(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     names: Vec<Name>,
+    look_up: LookUp,
     known: Mutex<Known>,
     /// Only one look-up at a time.
     resolving: AtomicBool,
@@ -56,7 +80,7 @@ pub(crate) struct Replica {
     address: SocketAddr,
     channel: Channel,
     in_flight: AtomicUsize,
-    unreachable_until: Mutex<Option<Instant>>,
+    unavailable_until: Mutex<Option<Instant>>,
 }
 
 /// A replica while a call uses it.
@@ -80,18 +104,23 @@ impl Chosen {
         self.0.address
     }
 
-    /// It could not be reached: others are asked for a while.
+    /// It could not be reached, or is loading or stopping: others are asked for a while.
     pub(crate) fn rest(&self) {
-        *lock(&self.0.unreachable_until) = Some(Instant::now() + REST);
+        *lock(&self.0.unavailable_until) = Some(Instant::now() + REST);
     }
 }
 
 impl Replicas {
     /// The services at `urls`, separated by commas. Nothing is resolved or connected yet.
     pub(crate) fn new(urls: &str) -> Result<Self, ConfigError> {
+        Self::with_look_up(urls, LookUp::of_the_system())
+    }
+
+    fn with_look_up(urls: &str, look_up: LookUp) -> Result<Self, ConfigError> {
         let names = urls.split(',').map(|url| Name::of(url.trim())).collect::<Result<Vec<_>, _>>()?;
         Ok(Self(Arc::new(Shared {
             names,
+            look_up,
             known: Mutex::default(),
             resolving: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
@@ -112,7 +141,7 @@ impl Replicas {
         let now = Instant::now();
         let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
         let rank = |at: usize, replica: &Replica| {
-            let resting = lock(&replica.unreachable_until).is_some_and(|until| now < until);
+            let resting = lock(&replica.unavailable_until).is_some_and(|until| now < until);
             let other = but == Some(replica.address);
             // Ties go round.
             let place = (at + turn) % replicas.len();
@@ -159,8 +188,8 @@ impl Replicas {
         let mut found: Vec<(SocketAddr, &Name)> = Vec::new();
         let mut failure = None;
         for name in &self.0.names {
-            match lookup_host((name.host.as_str(), name.port)).await {
-                Ok(addresses) => found.extend(addresses.map(|address| (address, name))),
+            match (self.0.look_up.0)(&name.host, name.port).await {
+                Ok(addresses) => found.extend(addresses.into_iter().map(|address| (address, name))),
                 Err(error) => failure = Some(format!("{} cannot be resolved ({error})", name.host)),
             }
         }
@@ -219,7 +248,7 @@ impl Replica {
             address,
             channel,
             in_flight: AtomicUsize::new(0),
-            unreachable_until: Mutex::default(),
+            unavailable_until: Mutex::default(),
         }))
     }
 }
@@ -271,6 +300,40 @@ mod tests {
         let only = Replicas::new("http://127.0.0.1:1").unwrap();
         only.choose(None).await.unwrap().rest();
         assert_eq!(only.choose(Some(([127, 0, 0, 1], 1).into())).await.unwrap().address().port(), 1);
+    }
+
+    #[tokio::test]
+    async fn addresses_of_a_name_come_and_go() {
+        tokio::time::pause();
+        let hosts = Arc::new(Mutex::new(vec![1, 2]));
+        let answers = Arc::clone(&hosts);
+        let look_up = LookUp(Arc::new(move |host, port| {
+            assert_eq!((host, port), ("model-serving", 50051));
+            let address = |&host: &u8| SocketAddr::from(([10, 0, 0, host], port));
+            let found: Vec<_> = lock(&answers).iter().map(address).collect();
+            Box::pin(std::future::ready(Ok(found)))
+        }));
+        let replicas = Replicas::with_look_up("http://model-serving:50051", look_up).unwrap();
+        let all = async || {
+            let all = replicas.all().await.unwrap();
+            all.iter().map(|replica| replica.address.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(all().await, ["10.0.0.1:50051", "10.0.0.2:50051"]);
+        let kept = Arc::clone(&replicas.all().await.unwrap()[1]);
+        *lock(&hosts) = vec![3, 2];
+        assert_eq!(
+            all().await,
+            ["10.0.0.1:50051", "10.0.0.2:50051"],
+            "what was found is believed for a while"
+        );
+        tokio::time::advance(FRESH).await;
+        // It is looked up behind the back of the call that finds it old.
+        all().await;
+        while replicas.0.resolving.load(Ordering::Relaxed) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(all().await, ["10.0.0.2:50051", "10.0.0.3:50051"]);
+        assert!(Arc::ptr_eq(&kept, &replicas.all().await.unwrap()[0]), "its connection is kept");
     }
 
     #[tokio::test]

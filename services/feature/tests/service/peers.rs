@@ -1,10 +1,11 @@
 //! Peers that refuse, hang, or are not there.
 
+use crate::fakes::FakeModels;
 use crate::rig::{Rig, config, json_request, photo_base64, photo_of, sandbox, send};
 use http::StatusCode;
 use serde_json::json;
 use service_kit::{ErrorCode, Readiness};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tonic::Status;
 
 /// An address where nobody listens: the port was free a moment ago.
@@ -105,6 +106,25 @@ async fn peers_that_are_not_there_are_named() {
 
     // Preprocessing needs neither.
     send(&router, json_request("/preprocess", &json!({"image": photo_base64()}))).await.assert_ok();
+}
+
+#[tokio::test]
+async fn a_replica_that_is_not_available_is_not_asked_first() {
+    let loading = FakeModels::start().await;
+    loading.model().fails_with = Some(Status::unavailable("Loading."));
+    let rig = Rig::with(|config| config.model_serving_url += &format!(",{}", loading.url())).await;
+    let started = Instant::now();
+    for _ in 0..6 {
+        rig.predict(&photo_of("r1", "u1")).await.assert_ok();
+    }
+    // After a second it may be asked again.
+    if started.elapsed() < Duration::from_secs(1) {
+        assert!(
+            loading.model().inferences.len() <= 1,
+            "{} calls went to it",
+            loading.model().inferences.len()
+        );
+    }
 }
 
 #[tokio::test]
