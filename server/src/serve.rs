@@ -17,12 +17,17 @@ use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::Notify;
 
-/// The bound ports. Clients can connect from the moment that these exist; they are answered once [`run`] runs.
+/// Connections that wait to be accepted on the gRPC port; the system may allow fewer.
+const BACKLOG: u32 = 1024;
+
+/// The bound ports. HTTP clients can connect from the moment that these exist, and are answered once [`run`] runs; gRPC
+/// clients are refused until the models are loaded.
 #[derive(Debug)]
 pub struct Listeners {
-    grpc: (TcpListener, SocketAddr),
+    grpc: (TcpSocket, SocketAddr),
     http: (TcpListener, SocketAddr),
     metrics: (TcpListener, SocketAddr),
 }
@@ -34,9 +39,9 @@ impl Listeners {
     /// Names the address that cannot be bound, and its flag.
     pub async fn bind(config: &Config) -> io::Result<Self> {
         Ok(Self {
-            grpc: bind(config.grpc_addr, "--grpc-addr").await?,
-            http: bind(config.http_addr, "--http-addr").await?,
-            metrics: bind(config.metrics_addr, "--metrics-addr").await?,
+            grpc: named(config.grpc_addr, "--grpc-addr", reserve(config.grpc_addr))?,
+            http: named(config.http_addr, "--http-addr", bind(config.http_addr).await)?,
+            metrics: named(config.metrics_addr, "--metrics-addr", bind(config.metrics_addr).await)?,
         })
     }
 
@@ -56,15 +61,25 @@ impl Listeners {
     }
 }
 
-async fn bind(address: SocketAddr, flag: &str) -> io::Result<(TcpListener, SocketAddr)> {
-    let bound = async {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
-    bound.await.map_err(|error: io::Error| {
-        io::Error::new(error.kind(), service_kit::cannot_listen(address, flag, &error))
-    })
+async fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+/// Takes the port without listening yet: who connects is refused.
+fn reserve(address: SocketAddr) -> io::Result<(TcpSocket, SocketAddr)> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As tokio does for every listener on Unix: connections of a process before this one may still linger.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let address = socket.local_addr()?;
+    Ok((socket, address))
+}
+
+fn named<T>(address: SocketAddr, flag: &str, bound: io::Result<T>) -> io::Result<T> {
+    bound.map_err(|error| io::Error::new(error.kind(), service_kit::cannot_listen(address, flag, &error)))
 }
 
 /// Why the server ended other than by being told to.
@@ -89,9 +104,12 @@ pub enum RunError {
 
 /// Serves on `listeners` until `shutdown` stops.
 ///
-/// The ports answer at once, and each model as soon as it is loaded; `readiness` is held until all that were chosen
-/// are (with `strict_readiness`), and for good from when `shutdown` drains or nothing could be loaded. When it stops, nothing new is accepted, what is open is answered, the models run what
-/// is queued, and their threads are joined.
+/// REST and metrics answer at once, and each model as soon as it is loaded. With `strict_readiness` the gRPC port is
+/// opened when all that were chosen were tried: a client that balances over several servers sends its calls to whoever
+/// takes its connection, whatever that one answers (Triton and TensorFlow Serving open theirs then, too). `readiness` is
+/// held until the port is open, with `strict_readiness` until all models are loaded, and for good from when `shutdown`
+/// drains or nothing could be loaded. When it stops, nothing new is accepted, what is open is answered, the models run
+/// what is queued, and their threads are joined.
 ///
 /// # Errors
 /// When the models cannot be loaded or a port fails.
@@ -123,13 +141,21 @@ pub async fn run(
         gpu_health,
         ..config.repository()
     };
+    let open_port = Notify::new();
+    let port_closed = readiness.hold("the gRPC port");
     let Listeners { grpc: (grpc, _), http: (http, _), metrics: (metrics_port, _) } = listeners;
 
     let faces = async {
         tokio::try_join!(
             async {
+                tokio::select! {
+                    () = open_port.notified() => {}
+                    () = shutdown.stopping() => return Ok(()),
+                }
+                let listener = grpc.listen(BACKLOG)?;
+                drop(port_closed);
                 Ok(grpc::serve(
-                    grpc,
+                    listener,
                     Arc::clone(&state),
                     config.max_connection_age,
                     readiness.clone(),
@@ -158,6 +184,8 @@ pub async fn run(
         };
         if config.control.strict_readiness {
             models.hold_until_served(&readiness);
+        } else {
+            open_port.notify_one();
         }
         state.set_models(Arc::clone(&models));
         drop(loading);
@@ -165,7 +193,10 @@ pub async fn run(
             models.end_control();
         }
         match load(&config, &models).await {
-            Ok(()) => Ok(models),
+            Ok(()) => {
+                open_port.notify_one();
+                Ok(models)
+            }
             Err(error) => {
                 mem::forget(readiness.hold("models"));
                 Err(error)

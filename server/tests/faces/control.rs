@@ -49,18 +49,9 @@ async fn start(root: &TempDir, mode: ModelControlMode, load_models: &[&str]) -> 
     config.control.model_control_mode = mode;
     config.control.load_models = load_models.iter().map(ToString::to_string).collect();
     config.profile_time = std::time::Duration::from_millis(1);
-    let server = Server::start(config, Readiness::new()).await;
-    let mut client = server.inference_client().await;
-    // Until everything chosen was tried, something is being loaded.
-    loop {
-        match client.repository_index(RepositoryIndexRequest::default()).await {
-            Ok(index) if index.get_ref().models.iter().all(|model| model.state != "LOADING") => {
-                return server;
-            }
-            Ok(_) => tokio::task::yield_now().await,
-            Err(status) => assert_eq!(status.code(), Code::Unavailable, "the repository is being opened"),
-        }
-    }
+    let mut server = Server::start(config, Readiness::new()).await;
+    server.until_listening().await;
+    server
 }
 
 async fn stop(server: Server) {
@@ -185,8 +176,8 @@ async fn without_strictness_a_server_that_is_up_is_ready() {
     let root = repository(&[("bad", "max_batch: 4")]);
     let mut config = config(root.path().to_str().unwrap());
     config.control.strict_readiness = false;
-    let server = Server::start(config, Readiness::new()).await;
-    // `run` takes its hold before it first yields to a connection.
+    let mut server = Server::start(config, Readiness::new()).await;
+    server.until_listening().await;
     let mut client = server.inference_client().await;
     server.readiness.wait_ready().await;
     assert!(client.server_ready(ServerReadyRequest {}).await.unwrap().into_inner().ready);

@@ -1,5 +1,5 @@
 use super::support::{Server, config, logged, photo, workspace};
-use convoy_proto::inference::{ModelInferRequest, ServerReadyRequest};
+use convoy_proto::inference::{ModelInferRequest, RepositoryIndexRequest, ServerReadyRequest};
 use convoy_proto::model_serving::{HealthCheckRequest as Ask, PredictionRequest, PredictionResponse};
 use futures_util::stream;
 use http::uri::PathAndQuery;
@@ -77,10 +77,17 @@ async fn from_loading_to_the_end_with_every_endless_call_open() {
     config.default_model = Some("vehicle-detector".to_owned());
     config.audit_user_id = AuditUserId::Hashed;
     config.audit_key = Some("a key of the tests".to_owned().into());
-    let server = Server::start(config, readiness).await;
+    let mut server = Server::start(config, readiness).await;
+    // While the models are loaded, REST says so, and gRPC's port is closed: clients that balance go elsewhere.
+    let rest = reqwest::get(format!("http://{}/v2/health/ready", server.http)).await.unwrap();
+    assert_eq!(rest.status(), 503);
+    server.until_listening().await;
     let mut health = HealthClient::new(server.channel().await);
     let mut predict = server.predict_client().await;
     let mut inference = server.inference_client().await;
+    let models =
+        inference.repository_index(RepositoryIndexRequest::default()).await.unwrap().into_inner().models;
+    assert!(models.iter().all(|model| model.state == "READY"), "{models:?}");
 
     // Not ready: for the server as a whole and for each service, in every protocol.
     for service in SERVICES {

@@ -117,6 +117,16 @@ impl Server {
         Self { grpc, http, metrics, readiness, shutdown, ended }
     }
 
+    /// Returns when the gRPC port is open: the models that were chosen are loaded, or cannot be.
+    pub(crate) async fn until_listening(&mut self) {
+        while tokio::net::TcpStream::connect(self.grpc).await.is_err() {
+            tokio::select! {
+                ended = &mut self.ended => panic!("the server ended: {ended:?}"),
+                () = tokio::time::sleep(Duration::from_millis(2)) => {}
+            }
+        }
+    }
+
     /// Starts one with `config`, and returns when it is ready.
     pub(crate) async fn ready(config: Config) -> Self {
         Self::ready_with(config, sandbox()).await
