@@ -50,7 +50,12 @@ impl ServingObserver for Recorder {
 
 /// A model that takes and gives one byte a row.
 fn signature() -> Arc<Signature> {
-    let spec = TensorSpec { name: "x".into(), datatype: DataType::Uint8, dims: vec![1] };
+    signature_of(1)
+}
+
+/// One that takes and gives so many bytes a row.
+fn signature_of(bytes: i64) -> Arc<Signature> {
+    let spec = TensorSpec { name: "x".into(), datatype: DataType::Uint8, dims: vec![bytes] };
     Arc::new(Signature {
         model: "m".into(),
         inputs: vec![InputSpec { tensor: spec.clone(), pixels: None }],
@@ -91,9 +96,13 @@ fn bench_with_limits(
 }
 
 fn bench_of(limits: PolicyLimits, instances: Vec<InstanceParts>) -> Bench {
+    bench_for(signature(), limits, instances)
+}
+
+fn bench_for(signature: Arc<Signature>, limits: PolicyLimits, instances: Vec<InstanceParts>) -> Bench {
     let (recorder, budget) = (Arc::new(Recorder::default()), InFlight::new(1 << 20));
     let options = SchedulerOptions {
-        signature: signature(),
+        signature,
         version: "7".to_owned(),
         limits,
         profiles: LatencyProfile::new([(1, Duration::from_micros(10)), (8, Duration::from_micros(10))])
@@ -279,6 +288,7 @@ async fn a_request_that_does_not_fit_is_counted_and_not_queued() {
 }
 
 mod failures;
+mod fairness;
 mod gpus;
 mod hang_ups;
 mod lanes;

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod configured;
+mod fairness;
 mod properties;
 
 use std::cell::Cell;
