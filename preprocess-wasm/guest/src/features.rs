@@ -1,5 +1,8 @@
 //! Statistics of an image.
 
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, Simd, dispatch, i16x8, i32x4, u8x16, u32x4};
+
 /// Statistics over all bytes of an RGB image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Features {
@@ -22,25 +25,47 @@ impl Features {
         if bytes.is_empty() {
             return Self { mean: 0.0, std: 0.0, min: 0, max: 0 };
         }
-        let (mut sum, mut squares) = (0_u64, 0_u64);
-        let (mut min, mut max) = (u8::MAX, u8::MIN);
-        // Sums of a short chunk fit in 32 bits, which lets the compiler use whole SIMD registers.
-        for chunk in bytes.chunks(4096) {
-            let (mut chunk_sum, mut chunk_squares) = (0_u32, 0_u32);
-            for &byte in chunk {
-                chunk_sum += u32::from(byte);
-                chunk_squares += u32::from(byte) * u32::from(byte);
-                min = min.min(byte);
-                max = max.max(byte);
-            }
-            sum += u64::from(chunk_sum);
-            squares += u64::from(chunk_squares);
-        }
+        let (sum, squares, min, max) = dispatch!(Level::new(), simd => measure(simd, bytes));
         let count = bytes.len() as f64;
         let mean = sum as f64 / count;
         let variance = (squares as f64 / count - mean * mean).max(0.0);
         Self { mean, std: variance.sqrt(), min, max }
     }
+}
+
+/// Sum, sum of the squares, smallest and largest of the bytes.
+#[inline(always)]
+fn measure<S: Simd>(simd: S, bytes: &[u8]) -> (u64, u64, u8, u8) {
+    let (mut sum, mut squares) = (0_u64, 0_u64);
+    let (mut min, mut max) = (u8x16::splat(simd, u8::MAX), u8x16::splat(simd, u8::MIN));
+    let (turns, rest) = bytes.as_chunks::<64>();
+    // The sums of so many turns fit in their lanes: 256 times eight bytes, and 256 times eight squares.
+    for turns in turns.chunks(256) {
+        let zero = u32x4::splat(simd, 0);
+        let (mut lane_sums, mut lane_squares) = (zero, i32x4::splat(simd, 0));
+        for turn in turns {
+            for at in [0, 16, 32, 48] {
+                let bytes = u8x16::from_slice(simd, &turn[at..at + 16]);
+                (min, max) = (min.min(bytes), max.max(bytes));
+                let (low, high) = bytes.widen();
+                lane_sums += (low + high).pairwise_widening_add();
+                let (low, high): (i16x8<S>, i16x8<S>) = (low.bitcast(), high.bitcast());
+                lane_squares += low.pairwise_dot_product(low) + high.pairwise_dot_product(high);
+            }
+        }
+        sum += lane_sums.to_array().into_iter().map(u64::from).sum::<u64>();
+        squares += lane_squares.to_array().into_iter().map(|square| square as u64).sum::<u64>();
+    }
+    let (mut min, mut max) = (
+        min.to_array().into_iter().fold(u8::MAX, u8::min),
+        max.to_array().into_iter().fold(u8::MIN, u8::max),
+    );
+    for &byte in rest {
+        sum += u64::from(byte);
+        squares += u64::from(byte) * u64::from(byte);
+        (min, max) = (min.min(byte), max.max(byte));
+    }
+    (sum, squares, min, max)
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 //! Y, Cb and Cr are never brought to one size and colour at the image's size: that is most of a decoder's work after the
 //! transforms, and all of it but the target's pixels would be thrown away.
 
-use fearless_simd::Level;
+mod interleaved;
+
+use fearless_simd::{Level, dispatch};
 
 use crate::decode::over_white;
 use crate::jpeg::{Baseline, ROW_PADDING, Sampling};
@@ -29,7 +31,9 @@ pub(crate) fn jpeg(jpeg: &Baseline<'_>, target: &Target, options: &Options) -> O
     let mut planes = planes?;
     let level = Level::new();
     jpeg.decode(&sizes, |component, row| planes[component].push(level, row))?;
-    rgb(planes, target, to_rgb)
+    rgb(planes, target, |y, cb, cr, out| {
+        dispatch!(level, simd => interleaved::join_ycc(simd, [y, cb, cr], out));
+    })
 }
 
 /// A PNG as RGB pixels of the target's inner size, transparency laid over white. `None` if it must be decoded another way.
@@ -54,10 +58,7 @@ pub(crate) fn png(png: &Png<'_>, target: &Target, options: &Options) -> Option<V
                 }
             }
             ([red, green, blue], 3) => {
-                let parts = red.iter_mut().zip(green).zip(blue);
-                for (pixel, ((red, green), blue)) in row.as_chunks::<3>().0.iter().zip(parts) {
-                    [*red, *green, *blue] = *pixel;
-                }
+                dispatch!(level, simd => interleaved::split(simd, row, [red, green, blue]));
             }
             ([red, green, blue], _) => {
                 let parts = red.iter_mut().zip(green).zip(blue);
@@ -72,11 +73,7 @@ pub(crate) fn png(png: &Png<'_>, target: &Target, options: &Options) -> Option<V
         }
     })?;
     rgb(planes, target, |red, green, blue, out| {
-        for ((pixel, red), (green, blue)) in
-            out.as_chunks_mut::<3>().0.iter_mut().zip(red).zip(green.iter().zip(blue))
-        {
-            *pixel = [*red, *green, *blue];
-        }
+        dispatch!(level, simd => interleaved::join(simd, [red, green, blue], out));
     })
 }
 
@@ -139,14 +136,4 @@ fn plane(
     let horizontal = span(width, target.visible.0, component.horizontal, target.inner.0);
     let vertical = span(height, target.visible.1, component.vertical, target.inner.1);
     PlaneResampler::new(horizontal, vertical, filter)
-}
-
-/// The conversion of JFIF, in whole numbers with 16 bits after the point, as libjpeg has it.
-fn to_rgb(y: &[u8], cb: &[u8], cr: &[u8], out: &mut [u8]) {
-    let chroma = cb.iter().zip(cr);
-    for ((&y, (&cb, &cr)), pixel) in y.iter().zip(chroma).zip(out.as_chunks_mut::<3>().0) {
-        let (y, cb, cr) = (i32::from(y) << 16 | 0x8000, i32::from(cb) - 128, i32::from(cr) - 128);
-        let whole = |value: i32| (value >> 16).clamp(0, 255) as u8;
-        *pixel = [whole(y + 91_881 * cr), whole(y - 22_554 * cb - 46_802 * cr), whole(y + 116_130 * cb)];
-    }
 }

@@ -5,12 +5,15 @@
 //! undoes the Paeth filter with branches where there is no x86, and rows that are resampled as they come need no memory
 //! for an image, which in a fresh instance costs a page fault for every 4 KiB.
 
+mod bits;
+mod codes;
 mod filter;
+mod inflate;
 
-use fdeflate::Decompressor;
 use fearless_simd::Level;
 
 use filter::PADDING;
+use inflate::{Inflate, MARGIN, WINDOW};
 
 /// A PNG that is decoded here, up to its data.
 pub(crate) struct Png<'a> {
@@ -21,10 +24,9 @@ pub(crate) struct Png<'a> {
     chunks: &'a [u8],
 }
 
-/// What a back reference of deflate may reach back to, in bytes.
-const WINDOW: usize = 32 << 10;
 /// Inflated at a time, besides the window and a row.
 const AT_ONCE: usize = 64 << 10;
+const _: () = assert!(PADDING <= 16 && MARGIN >= 258 + 8 + 16);
 
 impl<'a> Png<'a> {
     /// Reads up to the data; `None` if it is not decoded here.
@@ -40,10 +42,10 @@ impl<'a> Png<'a> {
             return None;
         }
         chunks = rest;
-        loop {
+        // The data themselves are looked at when they are decoded.
+        while chunks.get(4..8)? != b"IDAT" {
             let (kind, _, rest) = chunk(chunks)?;
             match kind {
-                b"IDAT" => break,
                 // Transparency of one colour, and animation. What else there is has no part in the pixels.
                 b"tRNS" | b"acTL" | b"fcTL" | b"IEND" => return None,
                 _ => chunks = rest,
@@ -66,61 +68,50 @@ impl<'a> Png<'a> {
     /// nothing.
     pub(crate) fn rows(&self, level: Level, mut sink: impl FnMut(&[u8])) -> Option<()> {
         let length = self.width * self.channels;
-        // The window, what is inflated, and what the filters may read behind a row.
-        let capacity = WINDOW + AT_ONCE + 1 + length;
-        let mut inflated = vec![0; capacity + PADDING];
+        let mut inflated = vec![0; WINDOW + AT_ONCE + 1 + length + MARGIN];
         let mut rows = [vec![0; length + PADDING], vec![0; length + PADDING]];
         let (mut from, mut to, mut left) = (0, 0, self.height);
-        let mut data = Data { chunks: self.chunks, current: &[] };
-        let mut inflate = Decompressor::new();
-        inflate.ignore_adler32();
-        while left > 0 {
-            if data.current.is_empty() {
-                data.next()?;
-            }
-            let (read, written) = inflate.read(data.current, &mut inflated[..capacity], to, false).ok()?;
-            data.current = &data.current[read..];
-            to += written;
-            while left > 0 && to - from > length {
+        let mut inflate = Inflate::new(Data { chunks: self.chunks, current: &[] })?;
+        loop {
+            to = inflate.fill(level, &mut inflated, to)?;
+            while to - from > length {
                 let [previous, current] = &mut rows;
-                filter::undo(
-                    level,
-                    self.channels,
-                    inflated[from],
-                    previous,
-                    &inflated[from + 1..from + 1 + length + PADDING],
-                    current,
-                )?;
+                // Behind what is inflated there is the margin, which the filters may read as padding.
+                let filtered = &inflated[from + 1..from + 1 + length + PADDING];
+                filter::undo(level, self.channels, inflated[from], previous, filtered, current)?;
                 sink(&current[..length]);
                 rows.swap(0, 1);
                 from += 1 + length;
                 left -= 1;
+                if left == 0 {
+                    return Some(());
+                }
             }
-            if left > 0 && read == 0 && written == 0 && (inflate.is_done() || !data.current.is_empty()) {
+            if inflate.is_done() {
                 return None;
             }
-            if to == capacity {
-                // What is not handed out yet is less than a row, or within the window.
-                let keep = from.min(to - WINDOW);
-                inflated.copy_within(keep..to, 0);
-                (from, to) = (from - keep, to - keep);
-            }
+            // What is not handed out yet is less than a row, or within the window.
+            let keep = from.min(to.saturating_sub(WINDOW));
+            inflated.copy_within(keep..to, 0);
+            (from, to) = (from - keep, to - keep);
         }
-        Some(())
     }
 }
 
 /// The image data, which lie in many chunks.
+#[derive(Clone, Copy)]
 struct Data<'a> {
     chunks: &'a [u8],
     current: &'a [u8],
 }
 
 impl Data<'_> {
+    /// Goes to the next piece. Behind the last one, and behind one that is damaged, there is none.
     fn next(&mut self) -> Option<()> {
-        let (kind, data, rest) = chunk(self.chunks)?;
-        (self.chunks, self.current) = (rest, data);
-        (kind == b"IDAT").then_some(())
+        let next = chunk(self.chunks).filter(|(kind, ..)| *kind == b"IDAT");
+        let (_, current, chunks) = next.unwrap_or((b"IEND", &[], &[]));
+        *self = Self { chunks, current };
+        next.is_some().then_some(())
     }
 }
 

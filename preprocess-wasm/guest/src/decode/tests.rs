@@ -6,8 +6,19 @@ use image::{DynamicImage, ImageFormat, Rgba, RgbaImage};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
 use super::*;
+use crate::preprocess;
+use crate::resize::{Color, Decode, Filter, Fit};
 
 const LIMIT: u64 = 1_000_000;
+
+const OPTIONS: Options = Options {
+    width: 30,
+    height: 20,
+    fit: Fit::Stretch,
+    filter: Filter::Bilinear,
+    color: Color::Rgb,
+    decode: Decode::Auto,
+};
 
 /// Smooth in every channel, so that lossy formats stay close to it.
 fn gradient() -> DynamicImage {
@@ -239,10 +250,13 @@ fn a_file_cut_short_is_never_an_image() {
     for (name, bytes) in files {
         for percent in [5, 20, 50, 80, 95] {
             let cut = &bytes[..bytes.len() * percent / 100];
-            let error = Source::open(cut, LIMIT)
-                .and_then(Source::decode)
-                .expect_err(&format!("{name} at {percent} %"));
-            assert!(matches!(error, Error::Truncated(_)), "{name} at {percent} %: {error}");
+            // As a whole, and on its way into a tensor, which baseline JPEG and PNG take by code of their own.
+            let whole = Source::open(cut, LIMIT).and_then(Source::decode).map(|_| ());
+            let tensor = preprocess::tensor(cut, &OPTIONS, LIMIT).map(|_| ());
+            for result in [whole, tensor] {
+                let error = result.expect_err(&format!("{name} at {percent} %"));
+                assert!(matches!(error, Error::Truncated(_)), "{name} at {percent} %: {error}");
+            }
         }
     }
 }

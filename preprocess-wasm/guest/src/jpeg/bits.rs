@@ -2,10 +2,11 @@
 
 /// Reads bits, highest first, and takes the stuffed zero bytes out. At a marker or at the end it hands out zeros and
 /// remembers how many.
+#[derive(Clone, Copy)]
 pub(super) struct Bits<'a> {
     data: &'a [u8],
     at: usize,
-    /// The next bits, in the highest places.
+    /// The next bits, in the highest places. Those behind the filled ones may be set already, as they will be.
     buffer: u64,
     /// How many bits of the buffer are filled.
     filled: u32,
@@ -25,24 +26,26 @@ impl<'a> Bits<'a> {
     #[inline(always)]
     pub(super) fn refill(&mut self) {
         if self.filled < GUARANTEED {
-            if let Some(&[a, b, c, d]) = self.data.get(self.at..).and_then(<[u8]>::first_chunk) {
-                let word = u32::from_be_bytes([a, b, c, d]);
+            if let Some(bytes) = self.data.get(self.at..).and_then(<[u8]>::first_chunk) {
+                let word = u64::from_be_bytes(*bytes);
                 // No byte of it is 0xff (the test for a zero byte, of the complement).
-                if (!word).wrapping_sub(0x0101_0101) & word & 0x8080_8080 == 0 {
-                    self.buffer |= u64::from(word) << (32 - self.filled);
-                    self.filled += 32;
-                    self.at += 4;
+                if (!word).wrapping_sub(0x0101_0101_0101_0101) & word & 0x8080_8080_8080_8080 == 0 {
+                    self.buffer |= word >> self.filled;
+                    self.at += (63 - self.filled as usize) / 8;
+                    self.filled |= 56;
                     return;
                 }
             }
-            self.refill_by_bytes();
+            *self = self.refilled_by_bytes();
         }
     }
 
+    /// By value: what a call could change through a reference would have to lie in memory all the time.
     #[cold]
     #[inline(never)]
-    fn refill_by_bytes(&mut self) {
-        while self.filled <= 56 {
+    fn refilled_by_bytes(mut self) -> Self {
+        self.buffer &= !(u64::MAX >> self.filled);
+        while self.filled <= 48 {
             let byte = match self.data.get(self.at..).unwrap_or_default() {
                 [0xff, 0x00, ..] => {
                     self.at += 2;
@@ -60,6 +63,7 @@ impl<'a> Bits<'a> {
             self.buffer |= u64::from(byte) << (56 - self.filled);
             self.filled += 8;
         }
+        self
     }
 
     /// The next `count` bits, 1..=32, after a refill.

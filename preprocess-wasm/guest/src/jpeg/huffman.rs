@@ -60,13 +60,12 @@ impl Huffman {
     #[inline(always)]
     pub(super) fn look_up(&self, bits: &Bits<'_>) -> Option<Entry> {
         let entry = self.lookup[bits.peek(LOOKUP) as usize];
-        if entry.bits != 0 { Some(entry) } else { self.look_up_long(bits) }
+        if entry.bits != 0 { Some(entry) } else { self.look_up_long(bits.peek(16)) }
     }
 
     #[cold]
     #[inline(never)]
-    fn look_up_long(&self, bits: &Bits<'_>) -> Option<Entry> {
-        let code = bits.peek(16);
+    fn look_up_long(&self, code: u32) -> Option<Entry> {
         let length = (LOOKUP as usize + 1..=16).find(|&length| code < self.limit[length])?;
         let index = (code >> (16 - length)) as i32 + self.offset[length];
         let symbol = *self.symbols.get(usize::try_from(index).ok()?)?;

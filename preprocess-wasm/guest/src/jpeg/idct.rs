@@ -42,11 +42,13 @@ pub(super) const fn last_used(size: usize) -> usize {
 /// Coefficients before this one lie in the upper left 4x4.
 pub(super) const LOW: usize = 10;
 
-/// What the coefficient at a natural position (transposed or not) is multiplied with for a transform to `size` pixels.
+/// What the coefficient at a natural position (transposed or not) is multiplied with for a transform to `size` pixels: zero if
+/// it has no part in that.
 pub(super) fn scale(size: usize, position: usize) -> f32 {
     const HALF_SQRT_2: f64 = std::f64::consts::FRAC_1_SQRT_2;
     let along = |frequency: usize| match size {
-        1 | 2 => 1.0,
+        1 | 2 if frequency < size => 1.0,
+        1 | 2 => 0.0,
         4 => [0.5, HALF_SQRT_2, 0.5, HALF_SQRT_2].get(frequency).copied().unwrap_or(0.0),
         // cos(k pi / 16) * sqrt(2), the first and the last ones being 1.
         _ => [

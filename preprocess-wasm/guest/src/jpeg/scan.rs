@@ -1,5 +1,7 @@
 //! The entropy-coded data of a baseline scan, to rows of samples (ITU T.81, annex F.2).
 
+use std::hint::black_box;
+
 use fearless_simd::{Level, dispatch};
 
 use super::bits::Bits;
@@ -29,32 +31,40 @@ struct Plane<'t> {
     rows: usize,
 }
 
-/// The coefficients of a block, and which of them were set: they are made zero again one by one, since there are few, and
-/// the sandbox's `memory.fill` takes longer than most blocks.
+/// The coefficients of a block.
 struct Coefficients {
     block: Block,
-    set: [u8; 64],
-    count: usize,
+    /// Four zeros, of which the compiler does not know that they are: it would call `memory.fill` to make a block zero, which
+    /// in the sandbox takes longer than most blocks.
+    zeros: [f32; 4],
 }
 
 impl Coefficients {
     fn new() -> Self {
-        Self { block: [0.0; 64], set: [0; 64], count: 0 }
+        Self { block: [0.0; 64], zeros: black_box([0.0; 4]) }
     }
 
+    /// After a block of this size whose last coefficient is `last`. Others than these were multiplied with zero.
     #[inline(always)]
-    fn put(&mut self, place: u8, value: f32) {
-        self.block[usize::from(place & 63)] = value;
-        self.set[self.count & 63] = place;
-        self.count += 1;
-    }
-
-    #[inline(always)]
-    fn clear(&mut self) {
-        for place in &self.set[..self.count.min(64)] {
-            self.block[usize::from(place & 63)] = 0.0;
+    fn clear(&mut self, size: usize, last: usize) {
+        let (rows, _) = self.block.as_chunks_mut::<4>();
+        match size {
+            8 if last >= LOW => {
+                for row in rows {
+                    *row = self.zeros;
+                }
+            }
+            4 | 8 => {
+                for row in 0..4 {
+                    rows[2 * row] = self.zeros;
+                }
+            }
+            _ => {
+                for row in 0..2 {
+                    rows[2 * row] = self.zeros;
+                }
+            }
         }
-        self.count = 0;
     }
 }
 
@@ -97,7 +107,7 @@ pub(super) fn decode(
         for column in 0..columns {
             if frame.restart > 0 {
                 if until_restart == 0 {
-                    restart(&mut bits, &mut planes, &mut restarts)?;
+                    bits = restart(bits, &mut planes, &mut restarts)?;
                     until_restart = frame.restart;
                 }
                 until_restart -= 1;
@@ -116,11 +126,12 @@ pub(super) fn decode(
         }
     }
     // The end of the image must be there.
-    (bits.next_marker()? == 0xd9).then_some(())
+    let mut end = bits;
+    (end.next_marker()? == 0xd9).then_some(())
 }
 
 #[cold]
-fn restart(bits: &mut Bits<'_>, planes: &mut [Plane<'_>], restarts: &mut u8) -> Option<()> {
+fn restart<'a>(mut bits: Bits<'a>, planes: &mut [Plane<'_>], restarts: &mut u8) -> Option<Bits<'a>> {
     if bits.marker()? != 0xd0 + *restarts {
         return None;
     }
@@ -128,7 +139,7 @@ fn restart(bits: &mut Bits<'_>, planes: &mut [Plane<'_>], restarts: &mut u8) -> 
     for plane in planes {
         plane.previous = 0;
     }
-    Some(())
+    Some(bits)
 }
 
 impl Plane<'_> {
@@ -149,7 +160,7 @@ impl Plane<'_> {
                     2 => idct::to_2x2(block, out, self.stride),
                     _ => out[0] = idct::pixel(block[0]),
                 }
-                to.clear();
+                to.clear(size, last);
             }
         }
         Some(())
@@ -174,38 +185,60 @@ impl Plane<'_> {
 
         let used = idct::last_used(self.size);
         let (mut at, mut last) = (1, 0);
-        while at <= used {
-            bits.refill();
-            let entry = self.ac.look_up(bits)?;
-            bits.consume(u32::from(entry.bits));
-            at += entry.run();
-            let value = if entry.value != 0 {
-                i32::from(entry.value)
-            } else if entry.size() != 0 {
-                bits.number(entry.size())
-            } else if entry.run() == 15 {
+        // Several coefficients in each turn: in the sandbox every turn has its price.
+        macro_rules! coefficient {
+            ($label:lifetime) => {
+                if at > used {
+                    break $label;
+                }
+                bits.refill();
+                let entry = self.ac.look_up(bits)?;
+                bits.consume(u32::from(entry.bits));
+                at += entry.run();
+                let value = if entry.value != 0 {
+                    i32::from(entry.value)
+                } else if entry.size() != 0 {
+                    bits.number(entry.size())
+                } else if entry.run() == 15 {
+                    0
+                } else {
+                    // The end of the block.
+                    return Some(last);
+                };
+                to.block[usize::from(ORDER[at & 127] & 63)] = value as f32 * self.factors[at & 63];
+                last = at;
                 at += 1;
-                continue;
-            } else {
-                // The end of the block.
-                return Some(last);
             };
-            to.put(ORDER[at & 127], value as f32 * self.factors[at & 63]);
-            last = at;
-            at += 1;
+        }
+        'block: loop {
+            coefficient!('block);
+            coefficient!('block);
+            coefficient!('block);
+            coefficient!('block);
         }
         // The rest has no part in the result, and is only passed over.
-        while at < 64 {
-            bits.refill();
-            let entry = self.ac.look_up(bits)?;
-            bits.consume(u32::from(entry.bits));
-            if entry.size() == 0 && entry.run() != 15 {
-                break;
-            }
-            if entry.value == 0 {
-                bits.consume(entry.size());
-            }
-            at += entry.run() + 1;
+        macro_rules! pass {
+            ($label:lifetime) => {
+                if at >= 64 {
+                    break $label;
+                }
+                bits.refill();
+                let entry = self.ac.look_up(bits)?;
+                bits.consume(u32::from(entry.bits));
+                if entry.value == 0 {
+                    if entry.size() == 0 && entry.run() != 15 {
+                        break $label;
+                    }
+                    bits.consume(entry.size());
+                }
+                at += entry.run() + 1;
+            };
+        }
+        'rest: loop {
+            pass!('rest);
+            pass!('rest);
+            pass!('rest);
+            pass!('rest);
         }
         (at <= 64).then_some(last)
     }

@@ -9,19 +9,27 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use super::*;
 use writer::{Random, Writer};
 
-/// The rows of each component, at `sizes`, without what fills the last MCU.
+/// The rows of each component, at one size, without what fills the last MCU.
 fn planes(bytes: &[u8], size: usize) -> Option<Vec<Vec<u8>>> {
+    planes_of(bytes, [size; 3])
+}
+
+/// The same, of each component at its own of these sizes.
+fn planes_of(bytes: &[u8], sizes: [usize; 3]) -> Option<Vec<Vec<u8>>> {
     let jpeg = Baseline::open(bytes)?;
     let components = jpeg.components();
     let (width, height) = jpeg.size();
-    let scaled =
-        |pixels: usize, sampling: f64| (pixels as f64 * sampling * size as f64 / 8.0).ceil() as usize;
+    let scaled = |pixels: usize, size: usize, sampling: f64| {
+        (pixels as f64 * sampling * size as f64 / 8.0).ceil() as usize
+    };
     let mut planes = vec![Vec::new(); components.len()];
     let mut rows = vec![0; components.len()];
-    jpeg.decode(&vec![size; components.len()], |component, row| {
-        assert!(row.len() >= scaled(width, components[component].horizontal) + ROW_PADDING);
-        if rows[component] < scaled(height, components[component].vertical) {
-            planes[component].extend(&row[..scaled(width, components[component].horizontal)]);
+    jpeg.decode(&sizes[..components.len()], |component, row| {
+        let size = sizes[component];
+        let width = scaled(width, size, components[component].horizontal);
+        assert!(row.len() >= width + ROW_PADDING);
+        if rows[component] < scaled(height, size, components[component].vertical) {
+            planes[component].extend(&row[..width]);
             rows[component] += 1;
         }
     })?;
@@ -96,6 +104,21 @@ fn every_sampling_size_and_restart_interval_is_decoded_as_elsewhere() {
                     let worst = worst(&bytes, scaled);
                     assert!(worst <= tolerance, "{sampling:?} {size:?} {restart} at {scaled}: {worst}");
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn each_component_is_decoded_at_its_own_size_as_if_all_had_it() {
+    for (seed, step) in [(1, 1), (2, 3), (3, 20)] {
+        let sampling = vec![(2, 2), (1, 1), (1, 1)];
+        let bytes = Writer { size: (101, 99), sampling, restart: 0, step, seed }.write();
+        for sizes in [[4, 8, 2], [2, 8, 4], [1, 2, 8], [8, 4, 1], [1, 4, 2]] {
+            let planes = planes_of(&bytes, sizes).unwrap();
+            for (component, size) in sizes.into_iter().enumerate() {
+                let alone = &planes_of(&bytes, [size; 3]).unwrap()[component];
+                assert!(planes[component] == *alone, "component {component} of {sizes:?}");
             }
         }
     }

@@ -110,3 +110,15 @@ fn damage_behind_right_checksums_does_no_harm() {
         }
     }
 }
+
+#[test]
+fn rows_of_any_length_fit_however_the_data_lie() {
+    // Rows longer than what is inflated at once, and so many that the buffer is full at any place in one.
+    for size in [(70_000, 3), (30_000, 20), (1, 300_000), (333, 3000)] {
+        let pixels = picture(size.0, size.1, 1);
+        for compression in [CompressionType::Fast, CompressionType::Best, CompressionType::Uncompressed] {
+            let bytes = encode(&pixels, size, ExtendedColorType::L8, (compression, FilterType::Up));
+            assert!(decode(&bytes).as_ref() == Some(&pixels), "{size:?} {compression:?}");
+        }
+    }
+}

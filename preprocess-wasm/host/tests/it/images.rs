@@ -218,26 +218,28 @@ async fn images_at_once_do_not_see_each_other() {
     }
 }
 
-#[tokio::test]
-async fn a_meter_without_room_makes_the_sandbox_busy_and_gets_its_memory_back() {
-    struct Meter {
-        limit: usize,
-        used: AtomicUsize,
-        highest: AtomicUsize,
-    }
-    impl MemoryMeter for Meter {
-        fn grow(&self, bytes: usize) -> bool {
-            let used = self.used.fetch_add(bytes, Ordering::SeqCst) + bytes;
-            self.highest.fetch_max(used, Ordering::SeqCst);
-            if used > self.limit {
-                self.used.fetch_sub(bytes, Ordering::SeqCst);
-            }
-            used <= self.limit
-        }
-        fn shrink(&self, bytes: usize) {
+/// Has room for `limit` bytes, and remembers the most that were asked for at once.
+struct Meter {
+    limit: usize,
+    used: AtomicUsize,
+    highest: AtomicUsize,
+}
+impl MemoryMeter for Meter {
+    fn grow(&self, bytes: usize) -> bool {
+        let used = self.used.fetch_add(bytes, Ordering::SeqCst) + bytes;
+        self.highest.fetch_max(used, Ordering::SeqCst);
+        if used > self.limit {
             self.used.fetch_sub(bytes, Ordering::SeqCst);
         }
+        used <= self.limit
     }
+    fn shrink(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_meter_without_room_makes_the_sandbox_busy_and_gets_its_memory_back() {
     let run = async |limit| {
         let meter = Arc::new(Meter { limit, used: AtomicUsize::new(0), highest: AtomicUsize::new(0) });
         let metered = sandbox().metered(Arc::<Meter>::clone(&meter));
@@ -253,5 +255,22 @@ async fn a_meter_without_room_makes_the_sandbox_busy_and_gets_its_memory_back() 
     for limit in [0, highest - 1] {
         let (result, _) = run(limit).await;
         assert!(matches!(result, Err(SandboxError::Busy { .. })), "{result:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_whole_image_lies_in_memory_when_a_jpeg_or_a_png_becomes_a_tensor() {
+    let photo = image::load_from_memory(&photo()).unwrap();
+    let large = photo.resize_exact(2184, 1652, image::imageops::FilterType::Triangle);
+    for format in [ImageFormat::Jpeg, ImageFormat::Png] {
+        let bytes = encode(&large, format);
+        let meter = Meter { limit: usize::MAX, used: AtomicUsize::new(0), highest: AtomicUsize::new(0) };
+        let meter = Arc::new(meter);
+        let metered = sandbox().metered(Arc::<Meter>::clone(&meter));
+        metered.tensor(bytes.clone(), stretch(300, 300), None).await.unwrap();
+        let highest = meter.highest.load(Ordering::SeqCst);
+        // The file, the guest's own memory, and what there is of the tensor; all pixels are ten MiB.
+        let expected = bytes.len() + (5 << 20);
+        assert!(highest < expected, "{format:?}: {highest} bytes for a file of {}", bytes.len());
     }
 }
