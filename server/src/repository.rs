@@ -30,11 +30,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use convoy_proto::inference::ModelConfig;
 use sandbox::Sandbox;
 use service_kit::Readiness;
 
-use crate::backend::Device;
 use crate::backend::onnx::OnnxRuntime;
+use crate::backend::{Acceleration, Device};
 use crate::config::TimeLimit;
 use crate::error::{LoadError, ServingError};
 use crate::gpu::GpuHealth;
@@ -266,6 +267,14 @@ impl Drop for ModelRepository {
         self.shared.shutdown();
         self.shared.forget_all();
     }
+}
+
+/// How a model of this configuration is accelerated, as [`ModelVersion::config`] gives it: for sessions to measure it against.
+///
+/// # Errors
+/// With what is wrong, in words for the middle of a sentence.
+pub fn acceleration_of(config: &ModelConfig) -> Result<Acceleration, String> {
+    acceleration::parse(config)
 }
 
 /// The default model must be there when the set of models never changes.

@@ -131,7 +131,7 @@ impl Tensor {
 }
 
 /// Offsets at which the elements of a [`DataType::Bytes`] tensor end; `None` when the lengths do not add up.
-pub(crate) fn byte_string_ends(data: &[u8]) -> Option<Vec<usize>> {
+pub fn byte_string_ends(data: &[u8]) -> Option<Vec<usize>> {
     let mut ends = Vec::new();
     let mut at = 0_usize;
     while at < data.len() {

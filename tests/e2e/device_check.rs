@@ -24,11 +24,14 @@ fn the_cpu_is_measured_with_the_reason_why_it_is_no_gpu() {
     let reason = report["fallback_reason"].as_str().unwrap();
     assert!(reason.contains("CUDA") || reason.contains("NVIDIA"), "{reason}");
     assert_eq!((&report["gpu"], &report["difference"]), (&Value::Null, &Value::Array(Vec::new())));
+    assert!(report["session_threads"].as_u64().unwrap() >= 1, "{report}");
+    assert_eq!(report["pairs"], Value::Null);
     let batches = report["batches"].as_array().unwrap();
     assert_eq!(batches.iter().map(|batch| batch["rows"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2]);
     for batch in batches {
         assert!(batch["images_per_s"].as_f64().unwrap() > 0.0, "{batch}");
         assert!(batch["p50_ms"].as_f64() <= batch["p99_ms"].as_f64(), "{batch}");
+        assert_eq!(batch["copies"], Value::Null, "a CPU reads where it lies");
     }
     let served = &report["served"];
     assert_eq!(served["failed"], 0, "{served}");

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::error::LoadError;
 use crate::tensor::{Tensor, TensorSpec};
+pub use binding::RunParts;
 use binding::{Binding, HostMemory};
 use failure::backend_error;
 use placement::PlacementLog;
@@ -151,8 +152,11 @@ impl OnnxRuntime {
         if options.provider.is_gpu() {
             let Acceleration { pinned_inputs, pinned_outputs, .. } = options.acceleration;
             let pinned = |pinned: bool| pinned.then_some(options.device_id);
-            let memory =
-                HostMemory { pinned_inputs: pinned(pinned_inputs), pinned_outputs: pinned(pinned_outputs) };
+            let memory = HostMemory {
+                pinned_inputs: pinned(pinned_inputs),
+                pinned_outputs: pinned(pinned_outputs),
+                gpu: Some(options.device_id),
+            };
             if let Err(error) = opened.bind(memory) {
                 tracing::warn!(%error, "There is no pinned memory: copies to and from the GPU take longer");
             }
@@ -278,6 +282,15 @@ impl RawSession {
         };
         self.outputs = names.iter().map(find).collect::<Result<_, _>>()?;
         Ok(())
+    }
+
+    /// Runs a batch and tells how long its copies and the model took; `None` where nothing is copied.
+    ///
+    /// # Errors
+    /// When the model fails.
+    pub fn time_parts(&mut self, batch: &Batch<'_>) -> Result<Option<RunParts>, BackendError> {
+        let Some(binding) = &mut self.binding else { return Ok(None) };
+        binding.time_parts(&mut self.session, &self.run_options, batch, &self.outputs).map(Some)
     }
 
     /// Runs with bound tensors from now on.

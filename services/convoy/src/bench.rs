@@ -19,7 +19,7 @@ use crate::options::{SandboxArgs, duration};
 use client::Client;
 use load::Rate;
 use loops::Ask;
-use raw::{RawSessions, SessionShape};
+use raw::RawSessions;
 use report::{RawRow, Report, ServerRow, reference};
 use service_kit::telemetry::{self, LogFormat, LogLevel};
 use std::path::PathBuf;
@@ -163,12 +163,13 @@ fn print(report: &Report, json: bool) -> Result<(), Failure> {
 async fn measure(target: &Target, args: &BenchArgs) -> Result<Report, Failure> {
     let subject = Subject::of(target, args).await?;
     let cores = available_parallelism().map_or(1, usize::from);
-    let shapes = SessionShape::on(cores);
+    let device = subject.device.clone();
+    let shapes = device.shapes(cores, subject.max_rows);
     let file = subject.file.clone().unwrap_or_default();
     let (library, input) = (args.server.onnxruntime_lib.clone(), subject.input.clone());
     let opened = {
         let shapes = shapes.clone();
-        blocking(move || RawSessions::open(library.as_deref(), &file, &shapes, input)).await
+        blocking(move || RawSessions::open(library.as_deref(), &file, &shapes, &device, input)).await
     };
     let mut raw = opened.map_err(Failure::CannotStart)?;
     let client =

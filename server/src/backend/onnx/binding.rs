@@ -6,6 +6,8 @@
 //! of the model's other instances. On a CPU the same code runs with common memory; serving does not use it there, since
 //! the batch would be copied once more than needed.
 
+use std::time::{Duration, Instant};
+
 use half::{bf16, f16};
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::{IoBinding, NoSelectedOutputs, RunOptions, Session};
@@ -23,6 +25,19 @@ pub(super) struct HostMemory {
     pub(super) pinned_inputs: Option<i32>,
     /// Number of the GPU that writes outputs into pinned memory.
     pub(super) pinned_outputs: Option<i32>,
+    /// Number of the GPU that computes; `None`: a CPU.
+    pub(super) gpu: Option<i32>,
+}
+
+/// How long the parts of a run took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunParts {
+    /// Inputs to the device, with the copy into memory that it reads.
+    pub copy_in: Duration,
+    /// The model.
+    pub compute: Duration,
+    /// Outputs from the device.
+    pub copy_out: Duration,
 }
 
 /// A session's bound inputs and outputs.
@@ -33,6 +48,8 @@ pub(super) struct Binding {
     outputs: MemoryInfo<'static>,
     /// For strings, which no device has.
     common: MemoryInfo<'static>,
+    /// Where the device computes.
+    device: MemoryInfo<'static>,
 }
 
 impl Binding {
@@ -43,12 +60,14 @@ impl Binding {
     pub(super) fn new(session: &Session, memory: HostMemory) -> ort::Result<Self> {
         let inputs = Allocator::new(session, info(memory.pinned_inputs, MemoryType::CPUInput)?)?;
         let outputs = info(memory.pinned_outputs, MemoryType::CPUOutput)?;
-        Ok(Self {
-            bound: session.create_binding()?,
-            inputs,
-            outputs,
-            common: info(None, MemoryType::Default)?,
-        })
+        let common = info(None, MemoryType::Default)?;
+        let device = match memory.gpu {
+            None => common.clone(),
+            Some(gpu) => {
+                MemoryInfo::new(AllocationDevice::CUDA, gpu, AllocatorType::Device, MemoryType::Default)?
+            }
+        };
+        Ok(Self { bound: session.create_binding()?, inputs, outputs, common, device })
     }
 
     /// Runs a batch and gives these outputs.
@@ -68,6 +87,60 @@ impl Binding {
         given
     }
 
+    /// Runs a batch twice, to tell the parts of a run from each other: once leaving its outputs on the device.
+    ///
+    /// # Errors
+    /// As [`Binding::run`].
+    pub(super) fn time_parts(
+        &mut self,
+        session: &mut Session,
+        options: &RunOptions<NoSelectedOutputs>,
+        batch: &Batch<'_>,
+        outputs: &[TensorSpec],
+    ) -> Result<RunParts, BackendError> {
+        let mut timed = || {
+            let started = Instant::now();
+            self.bind_inputs(batch)?;
+            let copied = Instant::now();
+            self.bind_outputs(outputs, &self.device.clone()).map_err(backend_error)?;
+            drop(session.run_binding_with_options(&self.bound, options).map_err(backend_error)?);
+            self.bound.synchronize_outputs().map_err(backend_error)?;
+            let computed = Instant::now();
+            self.bound.clear_outputs();
+            self.bind_outputs(outputs, &self.outputs.clone()).map_err(backend_error)?;
+            drop(session.run_binding_with_options(&self.bound, options).map_err(backend_error)?);
+            self.bound.synchronize_outputs().map_err(backend_error)?;
+            let compute = computed - copied;
+            Ok(RunParts {
+                copy_in: copied - started,
+                compute,
+                copy_out: computed.elapsed().saturating_sub(compute),
+            })
+        };
+        let parts = timed();
+        self.bound.clear();
+        parts
+    }
+
+    fn bind_inputs(&mut self, batch: &Batch<'_>) -> Result<(), BackendError> {
+        for input in &batch.inputs {
+            let bound = match input.datatype {
+                DataType::Bytes => self.bound.bind_input(input.name, &strings(input)?),
+                _ => self.bound.bind_input(input.name, &self.filled(input)?),
+            };
+            bound.map_err(backend_error)?;
+        }
+        self.bound.synchronize_inputs().map_err(backend_error)
+    }
+
+    fn bind_outputs(&mut self, outputs: &[TensorSpec], memory: &MemoryInfo<'_>) -> ort::Result<()> {
+        for output in outputs {
+            let memory = if output.datatype == DataType::Bytes { &self.common } else { memory };
+            self.bound.bind_output_to_device(&*output.name, memory)?;
+        }
+        Ok(())
+    }
+
     fn run_bound(
         &mut self,
         session: &mut Session,
@@ -75,21 +148,10 @@ impl Binding {
         batch: &Batch<'_>,
         outputs: &[TensorSpec],
     ) -> Result<Vec<Tensor>, BackendError> {
-        let failed = |error: ort::Error| backend_error(error);
-        for input in &batch.inputs {
-            let bound = match input.datatype {
-                DataType::Bytes => self.bound.bind_input(input.name, &strings(input)?),
-                _ => self.bound.bind_input(input.name, &self.filled(input)?),
-            };
-            bound.map_err(failed)?;
-        }
-        for output in outputs {
-            let memory = if output.datatype == DataType::Bytes { &self.common } else { &self.outputs };
-            self.bound.bind_output_to_device(&*output.name, memory).map_err(failed)?;
-        }
-        self.bound.synchronize_inputs().map_err(failed)?;
-        let mut values = session.run_binding_with_options(&self.bound, options).map_err(failed)?;
-        self.bound.synchronize_outputs().map_err(failed)?;
+        self.bind_inputs(batch)?;
+        self.bind_outputs(outputs, &self.outputs.clone()).map_err(backend_error)?;
+        let mut values = session.run_binding_with_options(&self.bound, options).map_err(backend_error)?;
+        self.bound.synchronize_outputs().map_err(backend_error)?;
         let take = |spec: &TensorSpec| {
             let value = values.remove(&*spec.name);
             let missing = || BackendError::new(format!("the model gave no output `{}`", spec.name));

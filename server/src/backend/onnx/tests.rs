@@ -41,7 +41,7 @@ fn every_data_type_goes_in_and_comes_out() {
 /// In common memory, as on a machine without a GPU.
 fn bound(model: &str) -> RawSession {
     let mut session = runtime().open(&test_models::path(model), &cpu()).unwrap();
-    session.bind(HostMemory { pinned_inputs: None, pinned_outputs: None }).unwrap();
+    session.bind(HostMemory { pinned_inputs: None, pinned_outputs: None, gpu: None }).unwrap();
     session
 }
 
@@ -140,9 +140,25 @@ fn bound_memory_is_used_again_and_what_was_given_stays_what_it_was() {
 }
 
 #[test]
+fn the_parts_of_a_run_are_timed_where_there_are_copies() {
+    let indices = [1_i64, 2];
+    let data = bytemuck::cast_slice(&indices);
+    let input = BatchInput { name: "index", datatype: DataType::Int64, shape: Shape::from([2, 1]), data };
+    let batch = Batch { rows: 2, inputs: vec![input] };
+    let mut plain = runtime().open(&test_models::path("lookup"), &cpu()).unwrap();
+    assert_eq!(plain.time_parts(&batch).unwrap(), None);
+    let mut bound = bound("lookup");
+    let parts = bound.time_parts(&batch).unwrap().unwrap();
+    assert!(parts.compute > std::time::Duration::ZERO, "{parts:?}");
+    assert_eq!(bound.infer(&batch).unwrap(), plain.infer(&batch).unwrap(), "nothing of it stays bound");
+}
+
+#[test]
 fn memory_that_is_not_there_cannot_be_bound() {
     let mut session = runtime().open(&test_models::path("lookup"), &cpu()).unwrap();
-    assert!(session.bind(HostMemory { pinned_inputs: Some(0), pinned_outputs: Some(0) }).is_err());
+    assert!(
+        session.bind(HostMemory { pinned_inputs: Some(0), pinned_outputs: Some(0), gpu: Some(0) }).is_err()
+    );
     fails_and_goes_on(session);
 }
 

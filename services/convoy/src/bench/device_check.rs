@@ -1,22 +1,23 @@
 //! `convoy device-check`: what the device is, whether its answers are the CPU's, how long each batch size takes on it,
 //! and how much of that the server gets out of it.
 
+mod compare;
 mod report;
 
 use super::loops::{self, Ask};
-use super::raw::{Input, RawSessions, SessionShape};
+use super::raw::{Input, RawDevice, RawSessions, SessionShape};
 use super::statistics::Latency;
 use super::target::{Subject, Target};
 use super::{BenchArgs, Client, Outputs, blocking, rows};
 use crate::exit::Failure;
 use crate::options::duration;
 use clap::Parser as _;
+use compare::{Difference, Pairs, Rules};
 use convoy_proto::inference::model_metadata_response::TensorMetadata;
-use model_serving::backend::onnx::{OnnxRuntime, SessionOptions};
-use model_serving::backend::{Backend as _, Batch, BatchInput, Device, ExecutionProvider, RawSession};
+use model_serving::backend::onnx::OnnxRuntime;
+use model_serving::backend::{Backend as _, Device, ExecutionProvider, RawSession};
 use model_serving::gpu;
-use model_serving::tensor::{DataType, Shape, Tensor};
-use report::{BatchRow, Checked, Difference, Gpu, Report, Served};
+use report::{BatchRow, Checked, Copies, Gpu, Report, Served};
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
@@ -62,7 +63,8 @@ pub struct DeviceCheckArgs {
 /// Checks the device, and prints what was found to standard output.
 ///
 /// # Errors
-/// [`Failure::CannotStart`] when the device or the model cannot be used, [`Failure::Failed`] when a run fails.
+/// [`Failure::CannotStart`] when the device or the model cannot be used, [`Failure::Failed`] when a run fails, and, after
+/// the report, when the device does not compute what the CPU does or requests failed.
 #[allow(clippy::print_stdout, reason = "what the command is for")]
 pub async fn run(args: DeviceCheckArgs) -> Result<(), Failure> {
     let report = check(&args).await?;
@@ -72,7 +74,8 @@ pub async fn run(args: DeviceCheckArgs) -> Result<(), Failure> {
     } else {
         print!("{report}");
     }
-    Ok(())
+    let wrong = report.checked.wrong();
+    if wrong.is_empty() { Ok(()) } else { Err(Failure::Failed(format!("{}.", wrong.join("; ")))) }
 }
 
 /// The server's own settings, as `convoy bench` reads them.
@@ -100,6 +103,7 @@ async fn check(args: &DeviceCheckArgs) -> Result<Report, Failure> {
         fallback_reason,
         gpu: gpu.map(Gpu::from),
         cores: available_parallelism().map_or(1, usize::from),
+        session_threads: session_threads(provider),
         library: runtime.build_info(),
         model,
         checked,
@@ -157,25 +161,26 @@ async fn measure(
 ) -> Result<(String, Checked), Failure> {
     let subject = Subject::of(target, bench).await?;
     let file = subject.file.clone().unwrap_or_default();
+    let device = RawDevice { provider, ..subject.device.clone() };
+    let rules = Rules::new(&subject.config, &device.acceleration);
     let raw = {
-        let (args, runtime, file) = (args.clone(), runtime.clone(), file.clone());
-        blocking(move || raw_runs(&args, &runtime, &file, provider)).await?
+        let (args, runtime, file, device) = (args.clone(), runtime.clone(), file.clone(), device.clone());
+        blocking(move || raw_runs(&args, &runtime, &file, &device, &rules)).await?
     };
-    let (difference, batches, best_single) = raw;
-    let shapes_best = match provider.is_gpu() {
-        false => {
-            let (library, input, duration) =
-                (args.onnxruntime_lib.clone(), subject.input.clone(), args.duration);
-            blocking(move || best_shape(library.as_deref(), &file, input, duration))
-                .await
-                .map_err(Failure::Failed)?
-        }
-        // One session fills a GPU.
-        true => 0.0,
+    let RawRuns { difference, pairs, batches, best: best_single } = raw;
+    let largest = batches.iter().map(|batch| batch.rows).max().unwrap_or(1).min(subject.max_rows);
+    let shapes = match provider.is_gpu() {
+        true => SessionShape::on_gpu(largest),
+        false => SessionShape::on(available_parallelism().map_or(1, usize::from)),
+    };
+    let shapes_best = {
+        let (library, input, duration) = (args.onnxruntime_lib.clone(), subject.input.clone(), args.duration);
+        blocking(move || best_shape(library.as_deref(), &file, &shapes, &device, input, duration))
+            .await
+            .map_err(Failure::Failed)?
     };
     let raw_best = best_single.max(shapes_best);
-    let largest = batches.iter().map(|batch| batch.rows).max().unwrap_or(1);
-    let callers = if provider == ExecutionProvider::Cuda { 4 * largest } else { 16 };
+    let callers = if provider.is_gpu() { 4 * largest } else { 16 };
     let client = Client::connect(&target.authority, 4).await;
     let client =
         client.map_err(|error| Failure::Failed(format!("The server cannot be reached: {error}.")))?;
@@ -193,7 +198,25 @@ async fn measure(
         percent_of_raw: 100.0 * seen.answered_per_s / raw_best,
         failed: seen.failed + seen.refused + seen.expired,
     };
-    Ok((format!("{} version {}", subject.model, subject.version), Checked { difference, batches, served }))
+    Ok((
+        format!("{} version {}", subject.model, subject.version),
+        Checked { difference, pairs, batches, served },
+    ))
+}
+
+/// Threads that work on one operator of the raw session, the caller's included.
+fn session_threads(provider: ExecutionProvider) -> usize {
+    // On a GPU the processor only sees to it that the GPU has work.
+    if provider.is_gpu() { 1 } else { available_parallelism().map_or(1, usize::from) }
+}
+
+/// What raw sessions showed.
+struct RawRuns {
+    difference: Vec<Difference>,
+    pairs: Option<Pairs>,
+    batches: Vec<BatchRow>,
+    /// The most rows a second of one session.
+    best: f64,
 }
 
 /// Differences from the CPU, and times by batch size. Blocking.
@@ -201,26 +224,30 @@ fn raw_runs(
     args: &DeviceCheckArgs,
     runtime: &OnnxRuntime,
     file: &Path,
-    provider: ExecutionProvider,
-) -> Result<(Vec<Difference>, Vec<BatchRow>, f64), Failure> {
-    let open = |provider, threads| {
-        let options = SessionOptions::new(provider, i32::from(args.device.gpu()), threads);
+    device: &RawDevice,
+    rules: &Rules,
+) -> Result<RawRuns, Failure> {
+    let provider = device.provider;
+    let open = |device: &RawDevice| {
+        let options = device.options(session_threads(device.provider));
         runtime.open(file, &options).map_err(|error| {
+            let provider = device.provider;
             Failure::CannotStart(format!("{} cannot be opened on {provider}: {error}.", file.display()))
         })
     };
-    let cores = available_parallelism().map_or(1, usize::from);
-    let mut session = open(provider, cores)?;
+    let mut session = open(device)?;
     let input = input_of(&session, args.photo.as_deref())?;
     let failed = |error| Failure::Failed(format!("The model fails on {provider}: {error}."));
     let names: Vec<String> = session.outputs().iter().map(|output| output.name.to_string()).collect();
-    let mut difference = Vec::new();
-    if provider == ExecutionProvider::Cuda {
-        let on_device = session.infer(&batch(&input, &input.rows[0], 1)).map_err(failed)?;
-        let mut cpu = open(ExecutionProvider::Cpu, cores)?;
-        let on_cpu = cpu.infer(&batch(&input, &input.rows[0], 1)).map_err(failed)?;
-        let pairs = names.iter().zip(on_device.iter().zip(&on_cpu));
-        difference.extend(pairs.filter_map(|(name, (device, cpu))| differ(name, device, cpu)));
+    let (mut difference, mut pairs) = (Vec::new(), None);
+    if provider.is_gpu() {
+        let on_device = session.infer(&input.batch(&input.rows[0], 1)).map_err(failed)?;
+        let mut cpu = open(&RawDevice { provider: ExecutionProvider::Cpu, ..device.clone() })?;
+        let on_cpu = cpu.infer(&input.batch(&input.rows[0], 1)).map_err(failed)?;
+        let both = names.iter().zip(on_device.iter().zip(&on_cpu));
+        difference.extend(both.map(|(name, (device, cpu))| rules.compare(name, device, cpu)));
+        let named = |outputs| names.iter().map(String::as_str).zip(outputs).collect::<Vec<_>>();
+        pairs = rules.pairs(&named(&on_device), &named(&on_cpu));
     }
     let mut batches = Vec::new();
     for &rows in &args.batch_sizes {
@@ -232,7 +259,7 @@ fn raw_runs(
         }
     }
     let best = batches.iter().map(|batch| batch.images_per_s).fold(0.0, f64::max);
-    Ok((difference, batches, best))
+    Ok(RawRuns { difference, pairs, batches, best })
 }
 
 fn input_of(session: &RawSession, photo: Option<&Path>) -> Result<Input, Failure> {
@@ -247,23 +274,14 @@ fn input_of(session: &RawSession, photo: Option<&Path>) -> Result<Input, Failure
     rows::input(&tensor, photo).map_err(Failure::Usage)
 }
 
-fn batch<'a>(input: &'a Input, data: &'a [u8], rows: usize) -> Batch<'a> {
-    let mut dims = input.shape.to_vec();
-    if let Some(first) = dims.first_mut() {
-        *first = rows as i64;
-    }
-    let input = BatchInput { name: &input.name, datatype: input.datatype, shape: Shape::from(dims), data };
-    Batch { rows, inputs: vec![input] }
-}
-
 fn time(
     session: &mut RawSession,
     input: &Input,
     rows: usize,
     duration: Duration,
 ) -> Result<BatchRow, model_serving::backend::BackendError> {
-    let data: Vec<u8> = input.rows.iter().cycle().take(rows).flatten().copied().collect();
-    let batch = batch(input, &data, rows);
+    let data = input.data(rows);
+    let batch = input.batch(&data, rows);
     // The first run of a size chooses kernels and takes memory.
     session.infer(&batch)?;
     let counted_from = Instant::now() + duration / 10;
@@ -285,35 +303,48 @@ fn time(
         p50_ms: latency.p50_ms,
         p99_ms: latency.p99_ms,
         images_per_s: 1e3 * rows as f64 / latency.mean_ms,
+        copies: copies(session, input, rows, duration / 4)?,
     })
 }
 
-/// The most that sessions of one row reach in any way to share the cores. Blocking.
-fn best_shape(library: Option<&Path>, file: &Path, input: Input, duration: Duration) -> Result<f64, String> {
-    let shapes = SessionShape::on(available_parallelism().map_or(1, usize::from));
-    let mut sessions = RawSessions::open(library, file, &shapes, input)?;
+/// Medians of a run's parts, where something is copied.
+fn copies(
+    session: &mut RawSession,
+    input: &Input,
+    rows: usize,
+    duration: Duration,
+) -> Result<Option<Copies>, model_serving::backend::BackendError> {
+    let data = input.data(rows);
+    let batch = input.batch(&data, rows);
+    let until = Instant::now() + duration;
+    let (mut copy_in, mut compute, mut copy_out) = (Vec::new(), Vec::new(), Vec::new());
+    while copy_in.is_empty() || Instant::now() < until {
+        let Some(parts) = session.time_parts(&batch)? else { return Ok(None) };
+        copy_in.push(parts.copy_in);
+        compute.push(parts.compute);
+        copy_out.push(parts.copy_out);
+    }
+    let median = |parts| Latency::of(parts).p50_ms;
+    Ok(Some(Copies {
+        copy_in_ms: median(copy_in),
+        compute_ms: median(compute),
+        copy_out_ms: median(copy_out),
+    }))
+}
+
+/// The most that sessions reach side by side. Blocking.
+fn best_shape(
+    library: Option<&Path>,
+    file: &Path,
+    shapes: &[SessionShape],
+    device: &RawDevice,
+    input: Input,
+    duration: Duration,
+) -> Result<f64, String> {
+    let mut sessions = RawSessions::open(library, file, shapes, device, input)?;
     let mut best = 0.0_f64;
     for at in 0..shapes.len() {
         best = best.max(sessions.run(at, duration)?.1.images_per_s);
     }
     Ok(best)
-}
-
-/// How far a device's output is from the CPU's; `None` for what are no floats.
-fn differ(name: &str, device: &Tensor, cpu: &Tensor) -> Option<Difference> {
-    if device.datatype != DataType::Fp32 || device.data.len() != cpu.data.len() {
-        return None;
-    }
-    let floats = |tensor: &Tensor| -> Vec<f32> {
-        let words = tensor.data.chunks_exact(4);
-        words.map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
-    };
-    let apart: Vec<f64> =
-        floats(device).iter().zip(floats(cpu)).map(|(a, b)| f64::from((a - b).abs())).collect();
-    let mean_abs = apart.iter().sum::<f64>() / apart.len().max(1) as f64;
-    // `f64::max` would take an output that is no number for none at all.
-    let max_abs = apart
-        .into_iter()
-        .fold(0.0, |most: f64, by| if by.is_nan() || most.is_nan() { f64::NAN } else { most.max(by) });
-    Some(Difference { output: name.to_owned(), max_abs, mean_abs })
 }

@@ -2,7 +2,7 @@
 
 use super::statistics::Latency;
 use model_serving::backend::onnx::{OnnxRuntime, SessionOptions};
-use model_serving::backend::{Backend as _, Batch, BatchInput, ExecutionProvider, RawSession};
+use model_serving::backend::{Acceleration, Backend as _, Batch, BatchInput, ExecutionProvider, RawSession};
 use model_serving::tensor::{DataType, Shape};
 use serde::Serialize;
 use std::fmt;
@@ -15,26 +15,63 @@ use std::time::{Duration, Instant};
 pub(super) struct SessionShape {
     pub(super) sessions: usize,
     pub(super) threads: usize,
+    /// Rows of each call.
+    pub(super) rows: usize,
 }
 
 impl SessionShape {
     /// The shapes that are worth measuring on so many cores: all cores on one call, and one call on each core; and
     /// on four and more, calls of two cores each.
     pub(super) fn on(cores: usize) -> Vec<Self> {
-        let mut shapes = vec![Self { sessions: 1, threads: cores }];
+        let mut shapes = vec![Self { sessions: 1, threads: cores, rows: 1 }];
         for threads in [2, 1] {
-            let shape = Self { sessions: cores / threads, threads };
+            let shape = Self { sessions: cores / threads, threads, rows: 1 };
             if shape.sessions > 1 {
                 shapes.push(shape);
             }
         }
         shapes
     }
+
+    /// The shapes that are worth measuring on a GPU that takes calls of so many rows: a lone call of one row, and the
+    /// largest ones, one at a time and two.
+    pub(super) fn on_gpu(rows: usize) -> Vec<Self> {
+        let mut shapes = vec![Self { sessions: 1, threads: 1, rows: 1 }];
+        shapes.extend((rows > 1).then_some(Self { sessions: 1, threads: 1, rows }));
+        shapes.push(Self { sessions: 2, threads: 1, rows });
+        shapes
+    }
+}
+
+/// What runs raw sessions.
+#[derive(Clone, Debug)]
+pub(super) struct RawDevice {
+    pub(super) provider: ExecutionProvider,
+    /// Number of the GPU, where it is one.
+    pub(super) gpu: i32,
+    pub(super) acceleration: Acceleration,
+}
+
+impl RawDevice {
+    /// Options of a session with so many threads.
+    pub(super) fn options(&self, threads: usize) -> SessionOptions {
+        let acceleration = self.acceleration.clone();
+        SessionOptions { acceleration, ..SessionOptions::new(self.provider, self.gpu, threads) }
+    }
+
+    /// The shapes that are worth measuring.
+    pub(super) fn shapes(&self, cores: usize, max_rows: usize) -> Vec<SessionShape> {
+        match self.provider.is_gpu() {
+            true => SessionShape::on_gpu(max_rows.max(1)),
+            false => SessionShape::on(cores),
+        }
+    }
 }
 
 impl fmt::Display for SessionShape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}x{}", self.sessions, self.threads)
+        write!(f, "{}x{}", self.sessions, self.threads)?;
+        if self.rows > 1 { write!(f, " with {} rows", self.rows) } else { Ok(()) }
     }
 }
 
@@ -46,6 +83,23 @@ pub(super) struct Input {
     pub(super) shape: Shape,
     /// Sent in turn; aligned as the allocator aligns what is large.
     pub(super) rows: Vec<Vec<u8>>,
+}
+
+impl Input {
+    /// The bytes of so many rows.
+    pub(super) fn data(&self, rows: usize) -> Vec<u8> {
+        self.rows.iter().cycle().take(rows).flatten().copied().collect()
+    }
+
+    /// A batch of these bytes.
+    pub(super) fn batch<'a>(&'a self, data: &'a [u8], rows: usize) -> Batch<'a> {
+        let mut dims = self.shape.to_vec();
+        if let Some(first) = dims.first_mut().filter(|_| rows > 1) {
+            *first = rows as i64;
+        }
+        let input = BatchInput { name: &self.name, datatype: self.datatype, shape: Shape::from(dims), data };
+        Batch { rows, inputs: vec![input] }
+    }
 }
 
 /// What a run of raw sessions gave.
@@ -70,13 +124,11 @@ impl RawSessions {
         library: Option<&Path>,
         model: &Path,
         shapes: &[SessionShape],
+        device: &RawDevice,
         input: Input,
     ) -> Result<Self, String> {
         let runtime = OnnxRuntime::load(library).map_err(|error| error.to_string())?;
-        let session = |threads| {
-            let options = SessionOptions::new(ExecutionProvider::Cpu, 0, threads);
-            runtime.open(model, &options)
-        };
+        let session = |threads| runtime.open(model, &device.options(threads));
         let opened: Result<_, _> = shapes
             .iter()
             .map(|shape| {
@@ -86,7 +138,11 @@ impl RawSessions {
             })
             .collect();
         let opened = opened.map_err(|error: model_serving::backend::BackendError| {
-            format!("The model {} cannot be opened: {error}.", PathBuf::from(model).display())
+            format!(
+                "The model {} cannot be opened on {}: {error}.",
+                PathBuf::from(model).display(),
+                device.provider
+            )
         });
         Ok(Self { shapes: opened?, input })
     }
@@ -101,10 +157,11 @@ impl RawSessions {
         let input = &self.input;
         let counted_from = Instant::now() + duration / 10;
         let until = counted_from + duration;
+        let rows = shape.rows;
         let latencies = thread::scope(|scope| {
             let running: Vec<_> = sessions
                 .iter_mut()
-                .map(|session| scope.spawn(move || run_one(session, input, counted_from, until)))
+                .map(|session| scope.spawn(move || run_one(session, input, rows, counted_from, until)))
                 .collect();
             let ended = running
                 .into_iter()
@@ -112,7 +169,7 @@ impl RawSessions {
             ended.collect::<Result<Vec<_>, String>>()
         })?;
         let latencies = latencies.concat();
-        let images_per_s = latencies.len() as f64 / duration.as_secs_f64();
+        let images_per_s = (latencies.len() * rows) as f64 / duration.as_secs_f64();
         Ok((*shape, RawSeen { images_per_s, latency: Latency::of(latencies) }))
     }
 }
@@ -120,24 +177,19 @@ impl RawSessions {
 fn run_one(
     session: &mut RawSession,
     input: &Input,
+    rows: usize,
     counted_from: Instant,
     until: Instant,
 ) -> Result<Vec<Duration>, String> {
+    // One row is sent in turn; a batch is the same each time.
+    let many = (rows > 1).then(|| input.data(rows));
     let mut latencies = Vec::new();
     for row in input.rows.iter().cycle() {
         let started = Instant::now();
         if started >= until {
             break;
         }
-        let batch = Batch {
-            rows: 1,
-            inputs: vec![BatchInput {
-                name: &input.name,
-                datatype: input.datatype,
-                shape: input.shape.clone(),
-                data: row,
-            }],
-        };
+        let batch = input.batch(many.as_deref().unwrap_or(row), rows);
         let outputs = session.infer(&batch).map_err(|error| format!("The model fails: {error}."))?;
         let ended = Instant::now();
         drop(outputs);
@@ -158,5 +210,8 @@ mod tests {
         assert_eq!(shapes(1), ["1x1"]);
         assert_eq!(shapes(2), ["1x2", "2x1"]);
         assert_eq!(shapes(4), ["1x4", "2x2", "4x1"]);
+        let on_gpu = |rows| SessionShape::on_gpu(rows).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(on_gpu(8), ["1x1", "1x1 with 8 rows", "2x1 with 8 rows"]);
+        assert_eq!(on_gpu(1), ["1x1", "2x1"]);
     }
 }

@@ -83,7 +83,7 @@ impl RawRow {
 /// What raw sessions of the `shapes` did in one round.
 pub(super) fn reference(seen: &[(SessionShape, RawSeen)]) -> Reference {
     let throughput = seen.iter().map(|(_, seen)| seen.images_per_s).fold(0.0, f64::max);
-    let lone = seen.iter().filter(|(shape, _)| shape.sessions == 1);
+    let lone = seen.iter().filter(|(shape, _)| shape.sessions == 1 && shape.rows == 1);
     Reference {
         throughput,
         single_ms: lone.map(|(_, seen)| seen.latency.p50_ms).fold(f64::INFINITY, f64::min),
@@ -215,7 +215,7 @@ mod tests {
 
     fn raw(sessions: usize, images_per_s: f64, p50_ms: f64) -> (SessionShape, RawSeen) {
         let latency = Latency { p50_ms, ..Latency::default() };
-        (SessionShape { sessions, threads: 1 }, RawSeen { images_per_s, latency })
+        (SessionShape { sessions, threads: 1, rows: 1 }, RawSeen { images_per_s, latency })
     }
 
     fn seen(answered: usize, late: usize, refused: usize, p50_ms: f64) -> Seen {

@@ -1,7 +1,7 @@
 //! The server that is measured: one that is started here, or one that runs already; and what is sent to it.
 
 use super::client::framed;
-use super::raw::Input;
+use super::raw::{Input, RawDevice};
 use super::{BenchArgs, Outputs, rows};
 use crate::exit::Failure;
 use crate::health::innermost;
@@ -9,8 +9,9 @@ use crate::single::{cannot_start, usage};
 use bytes::Bytes;
 use convoy_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use convoy_proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
-use convoy_proto::inference::{ModelInferRequest, ModelMetadataRequest};
+use convoy_proto::inference::{ModelConfig, ModelConfigRequest, ModelInferRequest, ModelMetadataRequest};
 use model_serving::Listeners;
+use model_serving::backend::ExecutionProvider;
 use service_kit::{Readiness, Shutdown};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -119,6 +120,12 @@ pub(super) struct Subject {
     pub(super) messages: Vec<Bytes>,
     /// The same rows for raw sessions.
     pub(super) input: Input,
+    /// What the server runs it on, and with what: raw sessions are to have the same.
+    pub(super) device: RawDevice,
+    /// Rows that a request may have.
+    pub(super) max_rows: usize,
+    /// Its configuration.
+    pub(super) config: ModelConfig,
     /// The model's file, where it is known.
     pub(super) file: Option<PathBuf>,
 }
@@ -141,6 +148,11 @@ impl Subject {
             return Err(failed(format!("has a model {} without exactly one input", metadata.name)));
         };
         let version = metadata.versions.first().cloned().unwrap_or_default();
+        let named = ModelConfigRequest { name: metadata.name.clone(), version: version.clone() };
+        let config = client.model_config(named).await;
+        let config = config.map_err(|status| failed(format!("refused: {}", status.message())))?.into_inner();
+        let config = config.config.unwrap_or_default();
+        let device = device(&config, args).map_err(failed)?;
         let input = rows::input(input, args.photo.as_deref()).map_err(Failure::Usage)?;
         let messages = input.rows.iter().map(|row| {
             let wanted = match args.outputs {
@@ -156,8 +168,33 @@ impl Subject {
                 Some(args.server.model_path.join(&metadata.name).join(&version).join("model.onnx"))
             }
         });
-        Ok(Self { messages: messages.collect(), model: metadata.name, version, input, file })
+        let max_rows = usize::try_from(config.max_batch_size).unwrap_or(0).max(1);
+        Ok(Self {
+            messages: messages.collect(),
+            model: metadata.name,
+            version,
+            input,
+            device,
+            max_rows,
+            config,
+            file,
+        })
     }
+}
+
+/// What the model runs on, as its configuration tells.
+fn device(config: &ModelConfig, args: &BenchArgs) -> Result<RawDevice, String> {
+    let parameter = |name: &str| config.parameters.get(name).map(|parameter| parameter.string_value.as_str());
+    let named = parameter("execution_provider").unwrap_or_default();
+    let provider = ExecutionProvider::ALL.into_iter().find(|provider| provider.as_str() == named);
+    // Another server does not say: raw ONNX Runtime then runs on the CPU.
+    let provider = provider.unwrap_or(ExecutionProvider::Cpu);
+    let of_group = config.instance_group.iter().find_map(|group| group.gpus.first().copied());
+    let of_parameter = parameter("device_id").and_then(|number| number.parse().ok());
+    let gpu = of_group.or(of_parameter).unwrap_or(i32::from(args.server.device.gpu()));
+    let acceleration = model_serving::repository::acceleration_of(config)
+        .map_err(|detail| format!("has a model whose optimization cannot be had here: {detail}"))?;
+    Ok(RawDevice { provider, gpu, acceleration })
 }
 
 fn request(model: &str, input: &Input, row: &[u8], outputs: &[&str]) -> ModelInferRequest {
