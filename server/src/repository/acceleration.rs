@@ -16,8 +16,10 @@ use crate::scheduler::Signature;
 enum Value {
     /// `1` or `true`, `0` or `false`.
     Switch,
-    /// A whole number.
+    /// A whole number from 0 on.
     Number,
+    /// A whole number, or -1 to leave it to TensorRT.
+    NumberOrOwn,
     /// One of these words, or their position, which Triton's older configurations give.
     Word(&'static [&'static str]),
     /// Anything that is not empty.
@@ -64,7 +66,7 @@ const TENSORRT: [(&str, &str, Value); 27] = [
     ("trt_build_heuristics_enable", "trt_build_heuristics_enable", Value::Switch),
     ("trt_sparsity_enable", "trt_sparsity_enable", Value::Switch),
     ("trt_builder_optimization_level", "trt_builder_optimization_level", Value::Number),
-    ("trt_auxiliary_streams", "trt_auxiliary_streams", Value::Number),
+    ("trt_auxiliary_streams", "trt_auxiliary_streams", Value::NumberOrOwn),
     ("trt_tactic_sources", "trt_tactic_sources", Value::Text),
     ("trt_extra_plugin_lib_paths", "trt_extra_plugin_lib_paths", Value::Text),
     ("trt_profile_min_shapes", "trt_profile_min_shapes", Value::Text),
@@ -221,11 +223,10 @@ impl Value {
                 "0" | "false" => Ok("0".to_owned()),
                 _ => wrong("1 or true, or 0 or false"),
             },
-            Self::Number => match value.parse::<i64>() {
+            Self::NumberOrOwn if value == "-1" => Ok(value.to_owned()),
+            Self::Number | Self::NumberOrOwn => match value.parse::<u64>() {
                 Ok(number) => Ok(number.to_string()),
-                // More than fits is all there is, as Triton's documentation writes it.
-                Err(_) if value.parse::<u64>().is_ok() => Ok(value.to_owned()),
-                Err(_) => wrong("a whole number"),
+                Err(_) => wrong("a whole number from 0 on"),
             },
             Self::Word(words) => {
                 let at = value.parse::<usize>().ok();

@@ -98,6 +98,7 @@ fn what_is_not_known_is_refused_with_what_is() {
         (of("cuda", "cudnn_conv_algo_search", "3"), "one of EXHAUSTIVE, HEURISTIC, DEFAULT"),
         (of("cuda", "use_tf32", "yes"), "1 or true"),
         (of("cuda", "gpu_mem_limit", "4GB"), "a whole number"),
+        (of("cuda", "gpu_mem_limit", "-1"), "from 0 on"),
         (of("cuda", "device_id", "1"), "`gpus` of instance_group"),
         (of("cuda", "enable_cuda_graph", "1"), "CUDA graphs are not supported"),
         (of("tensorrt", "precision_mode", "BF16"), "FP32, FP16, INT8"),
