@@ -54,6 +54,9 @@ const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
 const FRAME_BYTES: u32 = 64 * 1024;
 /// The same for all streams of a connection, so that one large upload does not hold up the others.
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// So many streams that are not read use up a connection.
+pub(crate) const STREAMS_TO_FILL_A_CONNECTION: usize =
+    (CONNECTION_WINDOW_BYTES / STREAM_WINDOW_BYTES) as usize;
 /// Calls open at once on one connection; more wait at the client.
 const STREAMS_PER_CONNECTION: u32 = 1024;
 /// How often a silent connection is asked whether its client is still there, and how long it has to answer.

@@ -23,7 +23,7 @@ mod progress;
 
 pub(crate) use body::{CountedBody, HeldBody};
 pub(crate) use metrics::{EarlyRefusals, Reason, collector};
-pub(crate) use progress::{Due, MESSAGE_PREFIX_BYTES, Progress};
+pub(crate) use progress::{Due, HeldBack, HeldStream, MESSAGE_PREFIX_BYTES, Progress};
 
 /// A hint for clients: what holds the memory is done, or refused, about then.
 const RETRY_AFTER: Duration = Duration::from_millis(500);

@@ -2,8 +2,9 @@
 
 use crate::audit::AuditLog;
 use crate::error::ServingError;
+use crate::grpc::STREAMS_TO_FILL_A_CONNECTION;
 use crate::inference::offload::Offload;
-use crate::limits::{self, Due, EarlyRefusals, InFlight, Progress, Reason};
+use crate::limits::{self, Due, EarlyRefusals, HeldBack, InFlight, Progress, Reason};
 use crate::metrics::Metrics;
 use crate::repository::{ModelRepository, ModelVersion};
 use sandbox::Sandbox;
@@ -29,6 +30,8 @@ pub(crate) struct ServingState {
     /// Counts requests that were refused before all of them was read.
     pub(crate) early_refusals: EarlyRefusals,
     body_timeout: Option<Duration>,
+    /// Streams over gRPC that are not read just now.
+    pub(crate) held_back: HeldBack,
     readiness: Readiness,
     shutdown: Shutdown,
 }
@@ -56,6 +59,7 @@ impl ServingState {
             in_flight,
             early_refusals,
             body_timeout,
+            held_back: HeldBack::new(STREAMS_TO_FILL_A_CONNECTION),
             readiness,
             shutdown,
         })

@@ -18,6 +18,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tonic::body::Body;
+use tonic::transport::server::TcpConnectInfo;
 use tower::{Layer, Service};
 
 /// The calls that carry tensors or images: path, and name for the log.
@@ -89,9 +90,12 @@ where
         // Of a stream, and of what is not ours (health, reflection), only messages that have begun are due.
         let unary = path != MODEL_STREAM_INFER && (carrying.is_some() || path.starts_with(COMPRESSIBLE));
         let progress = self.state.progress(if unary { Due::Body } else { Due::Messages });
+        let connection = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        let progress = progress.beside(connection, &self.state.held_back);
         let permit = self.state.in_flight.permit();
         if let Some(call) = request.extensions_mut().get_mut::<Call>() {
             call.hold(permit.clone());
+            call.connection = connection;
         }
         let method = carrying.map_or("GRPCInferenceService", |(_, method)| *method);
         let free = if carrying.is_some() { 0 } else { FREE_BYTES };

@@ -3,6 +3,7 @@
 use crate::error::ServingError;
 use crate::inference::Caller;
 use crate::limits::Permit;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -14,6 +15,8 @@ pub(crate) struct Call {
     pub(crate) deadline: Option<Instant>,
     /// The W3C trace context as it came; only ever logged.
     pub(crate) traceparent: Option<String>,
+    /// The client's end of its connection.
+    pub(super) connection: Option<SocketAddr>,
     request_id: Arc<OnceLock<String>>,
     /// The memory it holds, as the [admission layer](super::admission) counts it.
     permit: Option<Permit>,

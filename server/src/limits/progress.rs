@@ -4,12 +4,17 @@
 //! `--body-timeout` to come. A timeout for single reads (nginx's `client_body_timeout`) is kept by a byte now and then,
 //! and an average (Apache's `MinRate`) lets who sent much at once be silent for hours.
 //!
-//! Only time spent waiting for the client counts. While we do not read, its window may be used up, and it cannot send.
+//! Only time spent waiting for the client counts. While we do not read, its window may be used up, and it cannot send: that
+//! of the body's own stream, or that of the whole connection, by other streams of it ([`HeldBack`]).
 
 use super::{EarlyRefusals, Reason};
 use crate::error::ServingError;
+use crate::scheduler::lock;
+use std::collections::HashMap;
 use std::future::Future as _;
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -43,6 +48,51 @@ pub(crate) struct Progress {
     /// There since it was first waited for. It need not be set anew for each frame: one that fires early is set again.
     timer: Option<Pin<Box<Sleep>>>,
     refusals: EarlyRefusals,
+    /// The client's end of the connection, and the streams of it that we do not read.
+    connection: Option<(SocketAddr, HeldBack)>,
+}
+
+/// Streams that we do not read because the model has not answered what was read of them, by the client's end of their
+/// connection. Together they may use up the connection's window, and nothing else on it can come.
+#[derive(Clone)]
+pub(crate) struct HeldBack {
+    /// So many of them may.
+    fill: usize,
+    streams: Arc<Mutex<HashMap<SocketAddr, usize>>>,
+}
+
+/// A stream that is not read until this is dropped.
+pub(crate) struct HeldStream {
+    connection: SocketAddr,
+    held: HeldBack,
+}
+
+impl HeldBack {
+    /// None yet; `fill` of them may use up a connection's window.
+    pub(crate) fn new(fill: usize) -> Self {
+        Self { fill, streams: Arc::default() }
+    }
+
+    /// A stream of this connection is not read from now on.
+    pub(crate) fn hold(&self, connection: SocketAddr) -> HeldStream {
+        *lock(&self.streams).entry(connection).or_default() += 1;
+        HeldStream { connection, held: self.clone() }
+    }
+
+    /// Whether they may have used up this connection's window.
+    fn fill(&self, connection: SocketAddr) -> bool {
+        lock(&self.streams).get(&connection).is_some_and(|&count| count >= self.fill)
+    }
+}
+
+impl Drop for HeldStream {
+    fn drop(&mut self) {
+        let mut streams = lock(&self.held.streams);
+        match streams.get_mut(&self.connection) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(streams.remove(&self.connection)),
+        }
+    }
 }
 
 impl Progress {
@@ -56,7 +106,14 @@ impl Progress {
             waiting_since: None,
             timer: None,
             refusals,
+            connection: None,
         }
+    }
+
+    /// The same, of a body on a connection on which streams may be held back.
+    pub(crate) fn beside(mut self, connection: Option<SocketAddr>, held: &HeldBack) -> Self {
+        self.connection = connection.map(|connection| (connection, held.clone()));
+        self
     }
 
     /// Takes in that `data` has come.
@@ -79,14 +136,21 @@ impl Progress {
         if self.messages.as_ref().is_some_and(|messages| !messages.is_within_one()) {
             return Poll::Pending;
         }
-        let deadline = *self.waiting_since.get_or_insert_with(Instant::now) + self.left;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        if timer.deadline() > deadline {
-            timer.as_mut().reset(deadline);
-        }
-        while Instant::now() < deadline {
-            ready!(timer.as_mut().poll(cx));
-            timer.as_mut().reset(deadline);
+        loop {
+            let deadline = *self.waiting_since.get_or_insert_with(Instant::now) + self.left;
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            if timer.deadline() > deadline {
+                timer.as_mut().reset(deadline);
+            }
+            while Instant::now() < deadline {
+                ready!(timer.as_mut().poll(cx));
+                timer.as_mut().reset(deadline);
+            }
+            if !self.connection.as_ref().is_some_and(|(connection, held)| held.fill(*connection)) {
+                break;
+            }
+            // It could not send. It has its time anew.
+            (self.due, self.left, self.waiting_since) = (STEP_BYTES, timeout, None);
         }
         self.refusals.count(Reason::Slow);
         Poll::Ready(ServingError::BodyTooSlow(format!(

@@ -11,17 +11,17 @@ use tempfile::TempDir;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+pub(super) const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 const CLIENTS: usize = 10_000;
 const CONNECTIONS: usize = 20;
 /// Callers who stay.
 const STAYING: usize = 6;
 /// Iterations that keep the model's one instance at work for half a second or more. The server learns from a few such
 /// calls that the model is slow, and would then let no queue of thousands come about.
-const LONG: i64 = 1_000_000;
+pub(super) const LONG: i64 = 1_000_000;
 
 /// Asks the model to count to `n`.
-fn count_to(n: i64) -> Bytes {
+pub(super) fn count_to(n: i64) -> Bytes {
     framed(&ModelInferRequest {
         model_name: "busy".to_owned(),
         inputs: vec![InferInputTensor {
@@ -35,12 +35,12 @@ fn count_to(n: i64) -> Bytes {
     })
 }
 
-fn series(name: &str) -> String {
+pub(super) fn series(name: &str) -> String {
     format!("{name}{{model=\"busy\",version=\"1\"}}")
 }
 
 /// A server of one instance of the model that counts, and its repository.
-async fn busy_server(queue_size: u32) -> (Server, TempDir) {
+pub(super) async fn busy_server(queue_size: u32, body_timeout: Option<Duration>) -> (Server, TempDir) {
     let repository = tempfile::tempdir().unwrap();
     let folder = repository.path().join("busy/1");
     fs::create_dir_all(&folder).unwrap();
@@ -50,15 +50,14 @@ async fn busy_server(queue_size: u32) -> (Server, TempDir) {
     let mut config = config(repository.path().to_str().unwrap());
     config.slo = "none".parse().unwrap();
     config.queue_size = queue_size;
-    // Whoever sends half a message here goes when the test says so.
-    config.body_timeout = None.into();
+    config.body_timeout = body_timeout.into();
     (Server::ready(config).await, repository)
 }
 
 /// While the queue is full, calls are refused before they have sent anything but their headers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_refuses_calls_on_their_headers() {
-    let (server, _repository) = busy_server(1).await;
+    let (server, _repository) = busy_server(1, None).await;
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let busy: Vec<_> = (0..STAYING)
         .map(|_| {
@@ -97,7 +96,8 @@ async fn a_full_queue_refuses_calls_on_their_headers() {
 /// close their connections. Nothing is run for those who have gone, and nothing of theirs stays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_clients_hang_up_and_nothing_is_run_for_them() {
-    let (server, _repository) = busy_server(2 * CLIENTS as u32).await;
+    // Whoever sends half a message goes when the test says so.
+    let (server, _repository) = busy_server(2 * CLIENTS as u32, None).await;
 
     // Callers who each ask again when they have their answer: as long as those wait who came first, the instance takes
     // no request of the others.

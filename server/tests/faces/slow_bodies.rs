@@ -1,9 +1,11 @@
 //! Callers whose bodies stop coming (`--body-timeout`).
 
 use super::calls::{Call, Connection, framed};
+use super::hang_ups::{LONG, MODEL_INFER, busy_server, count_to, series};
 use super::support::{Server, config, photo};
 use bytes::Bytes;
-use convoy_proto::inference::ModelInferRequest;
+use convoy_proto::inference::infer_parameter::ParameterChoice;
+use convoy_proto::inference::{InferParameter, ModelInferRequest};
 use convoy_proto::model_serving::PredictionRequest;
 use model_serving::config::ByteSize;
 use std::time::Duration;
@@ -97,4 +99,50 @@ async fn a_stream_is_not_cut_between_messages() {
     }
     let status = stream.end().await;
     assert_eq!(status.code(), Code::Ok, "{status}");
+}
+
+/// Streams that the server does not read, since its model is slow, use up their connection's window. Who would send on
+/// the same connection cannot, and is not blamed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_may_not_be_sent_is_waited_for() {
+    const STREAMS: usize = 72;
+    const AT_ONCE: usize = 16;
+    let (server, _repository) = busy_server(10_000, Some(Duration::from_secs(1))).await;
+    let mut connection = Connection::open(server.grpc).await;
+    let long = connection.call(MODEL_INFER, None).await;
+    long.send(count_to(8 * LONG)).await;
+    let long = tokio::spawn(long.end());
+    // As many as are read of each stream, and more than its window takes.
+    let padding =
+        InferParameter { parameter_choice: Some(ParameterChoice::StringParam("x".repeat(160 << 10))) };
+    let padded = framed(&ModelInferRequest {
+        model_name: "none".to_owned(),
+        parameters: [("padding".to_owned(), padding)].into(),
+        ..Default::default()
+    });
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        let stream = connection.call(STREAM, None).await;
+        for _ in 0..AT_ONCE {
+            stream.send(count_to(1)).await;
+        }
+        streams.push(stream);
+    }
+    let waiting = (STREAMS * AT_ONCE) as f64;
+    let pending = series("nv_inference_pending_request_count");
+    // On a machine with much else to do the long one may end first: then there is nothing to be blamed for.
+    while server.metric(&pending).await < waiting && !long.is_finished() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    for stream in &streams {
+        stream.send(padded.clone()).await;
+    }
+    let call = connection.call(MODEL_INFER, None).await;
+    call.send(padded).await;
+    let status = call.end().await;
+    assert_eq!(status.code(), Code::NotFound, "{status}");
+    assert_eq!(long.await.unwrap().code(), Code::Ok);
+    for stream in streams {
+        assert_eq!(stream.end().await.code(), Code::Ok);
+    }
 }

@@ -8,7 +8,7 @@ use super::infer::infer;
 use crate::grpc::call::Call;
 use crate::grpc::failure;
 use crate::grpc::inflate::PREFIX_BYTES;
-use crate::limits::{Permit, Reason};
+use crate::limits::{HeldStream, Permit, Reason};
 use crate::state::ServingState;
 use convoy_proto::inference::infer_parameter::ParameterChoice;
 use convoy_proto::inference::{
@@ -82,6 +82,9 @@ async fn answer_all(
     let mut finished = VecDeque::new();
     // Why nothing more is read: the stream's own end, or what it failed with.
     let mut ended: Option<Option<Status>> = None;
+    // There while requests stay with the caller because the model has not answered those before them. That its answers
+    // are not read is the caller's own doing.
+    let mut held: Option<HeldStream> = None;
     loop {
         if in_flight.is_empty()
             && finished.is_empty()
@@ -98,6 +101,11 @@ async fn answer_all(
             call.let_go();
         }
         let may_read = ended.is_none() && in_flight.len() + finished.len() < IN_FLIGHT;
+        let wait = !may_read && ended.is_none() && !in_flight.is_empty();
+        held = match call.connection.filter(|_| wait) {
+            Some(connection) => held.or_else(|| Some(state.held_back.hold(connection))),
+            None => None,
+        };
         tokio::select! {
             biased;
             place = answers.reserve(), if !finished.is_empty() => match (place, finished.pop_front()) {

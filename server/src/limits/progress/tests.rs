@@ -131,6 +131,36 @@ async fn time_in_which_we_do_not_read_is_not_the_clients() {
     }
 }
 
+/// Other streams of its connection, which we do not read, may have used up the connection's window.
+#[tokio::test(start_paused = true)]
+async fn who_cannot_send_because_of_streams_that_we_do_not_read_is_waited_for() {
+    let held = HeldBack::new(2);
+    let (here, elsewhere) = (SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2)));
+    let begin = |connection| {
+        let (sender, frames) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(16);
+        let progress = Progress::new(Some(TIMEOUT), Due::Body, EarlyRefusals::new().unwrap());
+        let (frames, progress) =
+            (StreamBody::new(ReceiverStream::new(frames)), progress.beside(connection, &held));
+        let permit = InFlight::new(1 << 20).permit();
+        (sender, CountedBody::new(frames, permit, 0, progress, |error, _rest| error.into()))
+    };
+    let first = held.hold(here);
+    let second = held.hold(here);
+    let (_sender, mut body) = begin(Some(elsewhere));
+    assert!(read(&mut body).await.1.is_some(), "another connection");
+    let (_sender, mut body) = begin(Some(here));
+    let began = Instant::now();
+    tokio::spawn(async move {
+        sleep(100 * TIMEOUT).await;
+        drop(first);
+    });
+    assert!(read(&mut body).await.1.is_some());
+    let after = began.elapsed().checked_sub(100 * TIMEOUT).expect("it was blamed");
+    assert!(after <= TIMEOUT + SECOND, "{after:?} after it could send again");
+    drop(second);
+    assert!(lock(&held.streams).is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_may_be_silent_between_messages_and_not_within_one() {
     let message = |bytes: u32| [&[0][..], &bytes.to_be_bytes(), &vec![7; bytes as usize]].concat();
