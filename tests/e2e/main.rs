@@ -37,6 +37,7 @@ mod privacy;
 mod results_service;
 mod rolling_restart;
 mod run_script;
+mod scaled_decode;
 mod single_services;
 mod stopping;
 #[path = "../../preprocess-wasm/host/build/toolchain.rs"]
