@@ -5,7 +5,7 @@
 #   scripts/load.sh --target HOST                   a Convoy that runs there, on its usual ports
 #   SECONDS_EACH=20 SOAK=10m scripts/load.sh        longer runs, and a soak at half the capacity
 #
-# For each call: the capacity (closed loops of 2, 4, 8 … callers until more of them get no more answers), then half of it,
+# For each call: the capacity (closed loops of 4, 8, 16 … callers until more of them get no more answers), then half of it,
 # a line up to it, steps up to twice of it, and twice of it, each as an open loop: requests come when they come, whatever
 # became of those before. ghz and k6 are those on PATH, else built into .convoy/go/bin by Go. docs/load-testing.md shows a
 # result and how to read it. Ends with 1 when a check fails: an error at half the capacity, or beyond it anything but
@@ -13,9 +13,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-seconds=${SECONDS_EACH:-8}
+seconds=${SECONDS_EACH:-8} calls=${CALLS:-model-infer predict-bytes predict-base64}
 out=target/load
-photo=${PHOTO:-tests/photos/double_decker_bus.jpg}
+photo=$(realpath "${PHOTO:-tests/photos/double_decker_bus.jpg}")
 model=${MODEL:-vehicle-detector}
 target=
 while [ $# -gt 0 ]; do
@@ -24,27 +24,28 @@ while [ $# -gt 0 ]; do
     *) echo "load: $1 is unknown; scripts/load.sh [--target HOST]" >&2; exit 64 ;;
   esac
 done
+# A step of the ramp is half of it, in whole seconds.
+[ "$seconds" -ge 2 ] || { echo "load: SECONDS_EACH is at least 2" >&2; exit 64; }
 
-rm -rf "$out"
-mkdir -p "$out/runs"
 logs=$out
 # shellcheck source=tests/load/common.sh
 . tests/load/common.sh
 ghz=$(ghz_tool)
 k6=$(k6_tool)
+rm -rf "$out"
+mkdir -p "$out/runs"
 python3 tests/load/data.py "$photo" "$model" "$out/data"
 if [ -z "$target" ]; then
   convoy=${CONVOY_BIN:-${CARGO_TARGET_DIR:-target}/release/convoy}
-  "$convoy" up --ready-file "$work/ready" --db-path "$work/predictions.db" --slo "${SLO:-100ms}" --log-level warn \
+  "$convoy" up --ready-file "$work/ready" --db-path "$work/predictions.db" --profile-cache none --slo "${SLO:-100ms}" --log-level warn \
     --grpc-addr 127.0.0.1:0 --http-addr 127.0.0.1:0 --metrics-addr 127.0.0.1:0 \
     --feature-addr 127.0.0.1:0 --results-addr 127.0.0.1:0 --admin-addr 127.0.0.1:0 2>"$logs/convoy.log" &
   pids+=($!)
   grpc=$(wait_for convoy_address grpc)
-  feature=http://$(convoy_address feature) results=http://$(convoy_address results)
+  feature=http://$(convoy_address feature) results=http://$(convoy_address results) metrics=http://$(convoy_address metrics)
 else
-  grpc=$target:50051 feature=http://$target:5001 results=http://$target:5002
+  grpc=$target:50051 feature=http://$target:5001 results=http://$target:5002 metrics=http://$target:8002
 fi
-
 # One run of ghz: NAME CONFIGURATION OPTIONS...
 run() {
   local name=$1 configuration=$2
@@ -62,7 +63,7 @@ times() { python3 -c "print(max(1, round($1 * $2)))"; }
 find_capacity() {
   local call=$1 callers found
   capacity=0
-  for callers in 2 4 8 16 32 64 128 256; do
+  for callers in 4 8 16 32 64 128 256; do
     run "$call-0" "$call" --concurrency "$callers" --duration "${seconds}s" --duration-stop wait
     found=$(rate "$call-0")
     # Answers that more callers do not raise by a twentieth: past that only the waiting grows.
@@ -73,7 +74,7 @@ find_capacity() {
   rm -f "$out/runs/$call-0.json"
 }
 
-for call in model-infer predict-bytes predict-base64; do
+for call in $calls; do
   run "$call-warm" "$call" --concurrency 16 --duration 2s --duration-stop wait
   rm "$out/runs/$call-warm.json"
   find_capacity "$call"
@@ -86,14 +87,14 @@ for call in model-infer predict-bytes predict-base64; do
   open 5-twice 2
   [ "$call" != predict-base64 ] || continue
   step=$(times "$capacity" 0.25)
-  run "$call-3-line" "$call" --async --concurrency 256 --load-schedule line --load-start "$step" \
+  run "$call-3-line" "$call-line" --load-start "$step" \
     --load-step "$(times "$capacity" "0.75 / $seconds")" --load-end "$(times "$capacity" 1)" --load-max-duration "${seconds}s" \
     --total "$(times "$capacity" "0.625 * $seconds")"
-  # Eight steps: a quarter of the capacity to twice of it.
-  run "$call-4-steps" "$call" --async --concurrency 256 --load-schedule step --load-start "$step" --load-step "$step" \
+  # The configurations have rates of their own, for runs by hand; what is found here takes their place. Eight steps: a quarter of the capacity to twice of it.
+  run "$call-4-steps" "$call-steps" --load-start "$step" --load-step "$step" \
     --load-end "$((8 * step))" --load-step-duration "$((seconds / 2))s" --total "$((36 * step * (seconds / 2)))"
   if [ -n "${SOAK:-}" ] && [ "$call" = model-infer ]; then
-    run "$call-6-soak" "$call" --async --concurrency 256 --rps "$(times "$capacity" 0.5)" --duration "$SOAK" --duration-stop wait
+    run "$call-6-soak" "$call-soak" --rps "$(times "$capacity" 0.5)" --duration "$SOAK"
   fi
 done
 
@@ -101,13 +102,17 @@ failed=0
 for script in preprocess predict results; do
   echo "load: k6 $script"
   "$k6" run --quiet --no-usage-report --summary-export "$out/runs/k6-$script.json" -e FEATURE="$feature" -e RESULTS="$results" \
-    -e PHOTO="$PWD/$photo" -e DURATION="${seconds}s" "tests/load/k6/$script.js" >"$out/k6-$script.log" 2>&1 || {
+    -e PHOTO="$photo" -e DURATION="${seconds}s" "tests/load/k6/$script.js" >"$out/k6-$script.log" 2>&1 || {
     failed=1
     echo "load: k6 $script failed, see $out/k6-$script.log" >&2
   }
 done
 
-python3 tests/load/report.py write "$out" >"$out/summary.txt" || failed=1
+# What the server keeps to now, of the newest version.
+objective_ms=$(curl --silent --fail "$metrics/metrics" |
+  awk -v "model=model=\"$model\"" '/^convoy_latency_objective_seconds{/ && index($0, model) { ms = $2 * 1000 } END { if (!ms) exit 1; print ms }') ||
+  { echo "load: $metrics/metrics names no latency objective of $model: give the server one (--slo)." >&2; exit 1; }
+python3 tests/load/report.py write "$out" "$objective_ms" >"$out/summary.txt" || failed=1
 cat "$out/summary.txt"
 echo "load: the plots are in $out/index.html"
 exit "$failed"

@@ -143,7 +143,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let throughput = best.throughput() * arguments.served;
     println!(
-        "{}: {} sessions of {} threads, at most {} rows a batch, {throughput:.1} images/s served at most",
+        "{}: {} sessions x {} threads, at most {} rows a batch, {throughput:.1} images/s served at most",
         kept.device, best.shape.instances, best.shape.threads, kept.max_batch_size
     );
     println!("within {} ms for all but {} %:", arguments.slo_ms, arguments.refused * 100.0);

@@ -1,37 +1,41 @@
-"""Reads what ghz and k6 measured: `report.py rate RUN.json` prints the answers a second of one run, `report.py write FOLDER`
-writes FOLDER/index.html with plots and prints a summary. Standard library only.
+"""Reads what ghz and k6 measured: `report.py rate RUN.json` prints the answers a second of one run, `report.py write FOLDER
+OBJECTIVE_MS` writes FOLDER/index.html with plots, prints a summary, and ends with 1 when a run does not show what it must.
+Standard library only.
 
 A run of ghz is its JSON: `details` has a timestamp (when the answer came), a latency in nanoseconds and a status for each
-request. The knee of latency against load is the step that is farthest from the line between the first and the last one
-(Satopää et al., Finding a "Kneedle" in a Haystack, 2011), over the steps' p99.
+request. The knee is the last step, from the lowest load up, that is served whole: less than one request in a hundred is
+refused, and the p99 of the answers is within the objective. A server that refuses what it cannot do in time has no bend in
+its latency to look for.
 """
 
 import datetime
 import json
 import pathlib
+import re
 import sys
 
 import plots
 
-OBJECTIVE_MS = 100
+REFUSED, EXPIRED = "ResourceExhausted", "DeadlineExceeded"
+# The share of a step's requests from which on it is not served whole.
+WHOLE = 0.01
 
 
 def load(path):
+    """The run, and of each request when it ended (seconds from the first one's start), its latency in ms and its status."""
     run = json.loads(pathlib.Path(path).read_text())
-    start = instant(run["date"]) - run["total"] / 1e9
-    requests = []
-    for detail in run.get("details") or []:
-        end = instant(detail["timestamp"])
-        requests.append((end - start, detail["latency"] / 1e6, detail["status"]))
-    return run, sorted(requests)
+    ends = [
+        (instant(detail["timestamp"]), detail["latency"] / 1e6, detail["status"]) for detail in run.get("details") or []
+    ]
+    # `date` has whole seconds only.
+    start = min((end - latency / 1e3 for end, latency, _ in ends), default=0)
+    return run, sorted((end - start, latency, status) for end, latency, status in ends)
 
 
 def instant(text):
-    # Nanoseconds, of which Python knows six digits.
-    head, _, rest = text.partition(".")
-    digits = rest.rstrip("Z").split("+")[0]
-    seconds = datetime.datetime.fromisoformat(head.rstrip("Z") + "+00:00").timestamp()
-    return seconds + float("0." + (digits or "0"))
+    """Seconds; Go writes up to nine digits and `Z` or an offset, Python 3.10 reads six digits and an offset."""
+    text = re.sub(r"\.(\d{1,9})", lambda digits: "." + (digits[1] + "00000")[:6], text.replace("Z", "+00:00"))
+    return datetime.datetime.fromisoformat(text).timestamp()
 
 
 def quantile(values, q):
@@ -48,12 +52,12 @@ def rate(run, requests):
 
 
 def by_second(requests):
-    """Answers and refusals in each second."""
-    seconds = {}
+    """(second, answers, refusals, failures), of every second."""
+    last = int(max((end for end, _, _ in requests), default=-1))
+    counts = {second: [0, 0, 0] for second in range(last + 1)}
     for end, _, status in requests:
-        good, bad = seconds.get(int(end), (0, 0))
-        seconds[int(end)] = (good + 1, bad) if status == "OK" else (good, bad + 1)
-    return sorted((second, *counts) for second, counts in seconds.items())
+        counts[int(end)][0 if status == "OK" else 1 if status == REFUSED else 2] += 1
+    return [(second, *count) for second, count in counts.items()]
 
 
 def steps(run, requests):
@@ -73,44 +77,42 @@ def steps(run, requests):
     return found
 
 
-def knee(found):
-    """The rate after which latency rises."""
-    points = [(rps, p99) for rps, _, p99, _ in found if p99 == p99]
-    if len(points) < 3:
-        return None
-    (x0, y0), (x1, y1) = points[0], points[-1]
-    spread = (x1 - x0) or 1, (max(y for _, y in points) - y0) or 1
-    below = lambda x, y: (x - x0) / spread[0] * (y1 - y0) / spread[1] - (y - y0) / spread[1]
-    best = max(points, key=lambda point: below(*point))
-    return best[0] if below(*best) > 0 else None
+def knee(found, objective_ms):
+    """The rate up to which all is well."""
+    last = None
+    for rps, _, p99, refused in found:
+        if refused >= WHOLE or not p99 <= objective_ms:
+            break
+        last = rps
+    return last
 
 
-def line(name, run, requests):
+def line(name, run, requests, objective_ms):
     good = answered(requests)
     statuses = {}
     for _, _, status in requests:
         statuses[status] = statuses.get(status, 0) + 1
-    late = sum(latency > OBJECTIVE_MS for latency in good)
+    late = sum(latency > objective_ms for latency in good)
     counts = ", ".join(f"{status} {count}" for status, count in sorted(statuses.items(), key=lambda item: -item[1]))
     return (
         f"{name:28} {rate(run, requests):7.1f}/s answered   p50 {quantile(good, 0.5):6.1f}  p99 {quantile(good, 0.99):6.1f} ms"
-        f"   over {OBJECTIVE_MS} ms {100 * late / max(1, len(good)):5.2f} %   {counts}"
+        f"   over {objective_ms:g} ms {100 * late / max(1, len(good)):5.2f} %   {counts}"
     )
 
 
-def check(name, requests):
+def check(name, requests, objective_ms):
     """What a run must show, as a sentence and whether it does; None for a run of which nothing is required."""
     statuses = [status for _, _, status in requests]
-    if name.endswith("-half"):
+    if name.endswith(("-half", "-soak")):
         bad = sum(status != "OK" for status in statuses)
-        return f"at half the capacity: {bad} of {len(statuses)} failed", bad == 0
-    if name.endswith("-twice"):
-        other = sum(status not in ("OK", "ResourceExhausted", "DeadlineExceeded") for status in statuses)
-        expired = 100 * statuses.count("DeadlineExceeded") / max(1, len(statuses))
-        p99 = quantile(answered(requests), 0.99)
-        text = f"at twice the capacity: {other} failed otherwise than refused, {expired:.2f} % expired, p99 {p99:.1f} ms"
-        return text, other == 0 and expired < 0.1 and p99 <= OBJECTIVE_MS
-    return None
+        return f"{bad} of {len(statuses)} failed at half the capacity", bad == 0 < len(statuses)
+    if not name.endswith("-twice"):
+        return None
+    refused, expired = statuses.count(REFUSED), 100 * statuses.count(EXPIRED) / max(1, len(statuses))
+    other = len(statuses) - statuses.count("OK") - refused - statuses.count(EXPIRED)
+    p99 = quantile(answered(requests), 0.99)
+    text = f"{refused} of {len(statuses)} refused at twice the capacity, {expired:.2f} % expired, {other} failed otherwise"
+    return f"{text}, p99 {p99:.1f} ms", refused > 0 and other == 0 and expired < 0.1 and p99 <= objective_ms
 
 
 def k6_line(path):
@@ -123,7 +125,7 @@ def k6_line(path):
     )
 
 
-def write(folder):
+def write(folder, objective_ms):
     """Whether all checks passed."""
     parts, checks = [], []
     for path in sorted((folder / "runs").glob("*.json")):
@@ -132,33 +134,32 @@ def write(folder):
             parts.append(plots.heading(path.stem, text))
             continue
         run, requests = load(path)
-        print(text := line(path.stem, run, requests))
+        print(text := line(path.stem, run, requests, objective_ms))
         parts.append(plots.heading(path.stem, text))
-        if required := check(path.stem, requests):
+        if required := check(path.stem, requests, objective_ms):
             checks.append((path.stem, *required))
-        good = answered(requests)
-        parts.append(plots.histogram("Latency of what was answered, ms", good))
+        parts.append(plots.histogram("Latency of what was answered, ms", answered(requests)))
         seconds = by_second(requests)
-        over_time = {"answered": [(s, good) for s, good, _ in seconds], "refused": [(s, bad) for s, _, bad in seconds]}
-        parts.append(plots.lines("Answers a second over time, s", over_time))
+        curves = {name: [(s[0], s[at]) for s in seconds] for at, name in ((1, "answered"), (2, "refused"), (3, "failed"))}
+        parts.append(plots.lines("Answers a second over time, s", curves))
         if run["options"].get("load-schedule") == "step":
             found = steps(run, requests)
             curves = {"p50": [(s[0], s[1]) for s in found], "p99": [(s[0], s[2]) for s in found]}
-            at = knee(found)
+            at = knee(found, objective_ms)
             parts.append(plots.lines("Latency, ms, against load, requests a second", curves, mark=at))
             share = {"refused, %": [(s[0], 100 * s[3]) for s in found]}
-            parts.append(plots.lines("Refused, %, against load", share))
+            parts.append(plots.lines("Refused, %, against load", share, mark=at))
             if at:
-                print(f"{'':28} the knee is at {at}/s")
+                print(f"{'':28} served whole up to {at}/s")
     (folder / "index.html").write_text(plots.page("Convoy under load", parts))
     for name, text, passed in checks:
-        print(f"{'passed' if passed else 'FAILED'}: {name} {text}")
+        print(f"{'passed' if passed else 'FAILED'}: {name}: {text}")
     return all(passed for _, _, passed in checks)
 
 
 if __name__ == "__main__":
-    command, path = sys.argv[1:]
+    command, path, *objective = sys.argv[1:]
     if command == "rate":
         print(f"{rate(*load(path)):.3f}")
     else:
-        sys.exit(not write(pathlib.Path(path)))
+        sys.exit(not write(pathlib.Path(path), float(objective[0])))

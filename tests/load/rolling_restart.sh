@@ -45,9 +45,10 @@ dns=$(wait_for cat "$work/dns")
 "$ghz" --config tests/load/ghz/predict-bytes.json --format json --output "$work/run.json" --lb-strategy round_robin \
   --authority convoy --async --concurrency 64 --rps "$rate" --duration 10m --duration-stop wait "dns://$dns/convoy.test:$port" &
 load=$!
+pids+=($load)
 sleep 3
 for address in "${addresses[@]}"; do
-  echo "rolling restart: SIGTERM to $address"
+  echo "rolling restart: SIGTERM to $address, $(date --utc +%T.%3N)"
   kill -TERM "${process[$address]}"
   wait "${process[$address]}"
   serve "$address"
@@ -62,5 +63,8 @@ import collections, json, sys
 run = json.load(open(sys.argv[1]))
 found = collections.Counter(detail["status"] for detail in run["details"])
 print(f"rolling restart: {run['count']} requests in {run['total'] / 1e9:.1f} s: {dict(found)}")
+for detail in run["details"]:
+    if detail["status"] != "OK":
+        print(f"  {detail['timestamp']} after {detail['latency'] / 1e6:.1f} ms: {detail['error']}")
 sys.exit(set(found) != {"OK"})
 PY

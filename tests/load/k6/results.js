@@ -3,14 +3,18 @@ import http from 'k6/http';
 import { check } from 'k6';
 import exec from 'k6/execution';
 
-const run = `${Date.now()}`;
 export const options = {
   scenarios: { closed: { executor: 'constant-vus', vus: Number(__ENV.CALLERS || 16), duration: __ENV.DURATION || '10s' } },
   thresholds: { checks: ['rate==1'] },
 };
 
 const json = { headers: { 'Content-Type': 'application/json' } };
-export default function () {
+// Of this run alone: each caller makes the script's constants anew, and this once.
+export function setup() {
+  return `${Date.now()}`;
+}
+
+export default function (run) {
   const id = `load-${run}-${__VU}-${exec.vu.iterationInScenario}`;
   const prediction = {
     request_id: id,
@@ -26,7 +30,7 @@ export default function () {
   check(read, { read: (r) => r.status === 200 && r.json('request_id') === id });
 }
 
-export function teardown() {
+export function teardown(run) {
   for (let user = 1; user <= Number(__ENV.CALLERS || 16); user++) {
     const erased = http.del(`${__ENV.RESULTS}/predictions/user/load-${run}-${user}`);
     check(erased, { erased: (r) => r.status === 200 || r.status === 503 });
