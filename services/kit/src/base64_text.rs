@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn every_length_comes_back_whatever_way_it_is_decoded() {
-        let bytes: Vec<u8> = (0..600_u32).map(|at| (at * 151 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..600_u32).map(|at| ((at * 151) >> 3) as u8).collect();
         for length in 0..bytes.len() {
             let padded = base64::engine::general_purpose::STANDARD.encode(&bytes[..length]);
             let bare = padded.trim_end_matches('=').to_owned();

@@ -27,8 +27,9 @@ const REST: Duration = Duration::from_secs(1);
 
 /// Resolves a host and a port: the system's resolver, but in tests.
 #[derive(Clone)]
-struct LookUp(Arc<dyn Fn(&str, u16) -> LookedUp + Send + Sync>);
+struct LookUp(Arc<Resolve>);
 
+type Resolve = dyn Fn(&str, u16) -> LookedUp + Send + Sync;
 type LookedUp = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 impl LookUp {
