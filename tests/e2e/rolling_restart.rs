@@ -29,8 +29,6 @@ fn model_serving(grpc: OsString) -> (Process, SocketAddr) {
             ("--model-path", photo::repository().join("models").into()),
             // Long enough for both kinds of client to be told: health says NOT_SERVING, then GOAWAY.
             ("--shutdown-delay", "500ms".into()),
-            // Not what is tested here: on a machine that is busy one server alone is slower than the objective.
-            ("--slo", "none".into()),
         ],
     );
     (process, addresses.grpc.unwrap())

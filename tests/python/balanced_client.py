@@ -37,7 +37,10 @@ def ask(stub):
     global answered
     while not done.is_set():
         try:
-            stub.Predict(model_serving_pb2.PredictionRequest(image=image, user_id="balanced"), timeout=60)
+            request = model_serving_pb2.PredictionRequest(image=image, user_id="balanced")
+            # While no address is connected (one has just gone, and the other one's turn to be tried again has not come), a call waits
+            # for one, within its deadline. An answer of UNAVAILABLE is still a failure.
+            stub.Predict(request, timeout=60, wait_for_ready=True)
         except grpc.RpcError as error:
             with lock:
                 failures.append(f"{error.code().name}: {error.details()}")

@@ -283,7 +283,10 @@ fn wasmtime_config(config: &SandboxConfig) -> Config {
         .table_elements(MAX_TABLE_ELEMENTS)
         .linear_memory_keep_resident(KEPT_RESIDENT_BYTES)
         .table_keep_resident(KEPT_RESIDENT_BYTES)
-        .pagemap_scan(Enabled::Auto);
+        // A scan for the pages that were written passes over those that the system has swapped out, and the next image's
+        // instance would find them (bytecodealliance/wasmtime#14357). Without it the beginning of the memory is made anew
+        // whatever was written, and the rest given back.
+        .pagemap_scan(Enabled::No);
     let mut wasmtime = Config::new();
     wasmtime
         .wasm_component_model(true)
