@@ -80,6 +80,14 @@ pub enum ServingError {
     Internal(String),
 }
 
+/// See [`ServingError::severity`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Severity {
+    Error,
+    Warning,
+    Debug,
+}
+
 impl ServingError {
     /// The code of the answer.
     pub fn code(&self) -> ErrorCode {
@@ -94,6 +102,22 @@ impl ServingError {
             Self::Unavailable(_) => ErrorCode::Unavailable,
             Self::Sandbox(error) | Self::Image { error, .. } => sandbox_code(error),
             Self::ExecutionFailed { .. } | Self::Internal(_) => ErrorCode::Internal,
+        }
+    }
+
+    /// How loudly it is logged. What callers and overload cause may come by the thousand a second, and the metrics count it.
+    pub(crate) fn severity(&self) -> Severity {
+        match self.code() {
+            // It is answered as the sender's fault, but an operator wants to know that the decoder failed, and on what.
+            _ if self.trapped_image().is_some() => Severity::Warning,
+            ErrorCode::Internal => Severity::Error,
+            ErrorCode::DeadlineExceeded
+            | ErrorCode::Unavailable
+            | ErrorCode::Overloaded
+            | ErrorCode::InvalidInput
+            | ErrorCode::NotFound
+            | ErrorCode::AlreadyExists
+            | ErrorCode::TooLarge => Severity::Debug,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::MAX_MESSAGE_BYTES;
 use super::call::Call;
-use crate::error::ServingError;
+use crate::error::{ServingError, Severity};
 use service_kit::{ErrorCode, readable};
 use tonic::{Code, Status};
 
@@ -29,17 +29,10 @@ pub(crate) fn answer(error: &ServingError, call: &Call, method: &'static str, mo
             )
         };
     }
-    match code {
-        // It is answered as the sender's fault, but an operator wants to know that the decoder failed, and on what.
-        _ if error.trapped_image().is_some() => log!(warn),
-        ErrorCode::Internal => log!(error),
-        ErrorCode::DeadlineExceeded
-        | ErrorCode::Unavailable
-        | ErrorCode::Overloaded
-        | ErrorCode::InvalidInput
-        | ErrorCode::NotFound
-        | ErrorCode::AlreadyExists
-        | ErrorCode::TooLarge => log!(debug),
+    match error.severity() {
+        Severity::Error => log!(error),
+        Severity::Warning => log!(warn),
+        Severity::Debug => log!(debug),
     }
     status(error)
 }

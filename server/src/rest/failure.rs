@@ -1,6 +1,6 @@
 //! Where a failed request ends: one log line, one answer.
 
-use crate::error::ServingError;
+use crate::error::{ServingError, Severity};
 use axum::Json;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
@@ -26,17 +26,10 @@ pub(crate) fn answer(error: &ServingError, model: &str, request_id: &str) -> Jso
             )
         };
     }
-    match code {
-        // It is answered as the sender's fault, but an operator wants to know that the decoder failed, and on what.
-        _ if error.trapped_image().is_some() => log!(warn),
-        ErrorCode::Internal => log!(error),
-        ErrorCode::DeadlineExceeded
-        | ErrorCode::Unavailable
-        | ErrorCode::Overloaded
-        | ErrorCode::InvalidInput
-        | ErrorCode::NotFound
-        | ErrorCode::AlreadyExists
-        | ErrorCode::TooLarge => log!(debug),
+    match error.severity() {
+        Severity::Error => log!(error),
+        Severity::Warning => log!(warn),
+        Severity::Debug => log!(debug),
     }
     let answer = match error {
         ServingError::BodyTooSlow(sentence) => {

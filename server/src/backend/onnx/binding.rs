@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use half::{bf16, f16};
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
-use ort::session::{IoBinding, NoSelectedOutputs, RunOptions, Session};
+use ort::session::{IoBinding, NoSelectedOutputs, RunOptions, Session, SessionOutputs};
 use ort::value::{DynTensor, PrimitiveTensorElementType, TensorElementType};
 
 use super::failure::backend_error;
@@ -102,14 +102,10 @@ impl Binding {
             let started = Instant::now();
             self.bind_inputs(batch)?;
             let copied = Instant::now();
-            self.bind_outputs(outputs, &self.device.clone()).map_err(backend_error)?;
-            drop(session.run_binding_with_options(&self.bound, options).map_err(backend_error)?);
-            self.bound.synchronize_outputs().map_err(backend_error)?;
+            drop(self.run_into(&self.device.clone(), session, options, outputs)?);
             let computed = Instant::now();
             self.bound.clear_outputs();
-            self.bind_outputs(outputs, &self.outputs.clone()).map_err(backend_error)?;
-            drop(session.run_binding_with_options(&self.bound, options).map_err(backend_error)?);
-            self.bound.synchronize_outputs().map_err(backend_error)?;
+            drop(self.run_into(&self.outputs.clone(), session, options, outputs)?);
             let compute = computed - copied;
             Ok(RunParts {
                 copy_in: copied - started,
@@ -141,6 +137,20 @@ impl Binding {
         Ok(())
     }
 
+    /// Runs with the inputs that are bound, and returns when the outputs are in `memory`.
+    fn run_into<'s>(
+        &'s mut self,
+        memory: &MemoryInfo<'_>,
+        session: &'s mut Session,
+        options: &RunOptions<NoSelectedOutputs>,
+        outputs: &[TensorSpec],
+    ) -> Result<SessionOutputs<'s>, BackendError> {
+        self.bind_outputs(outputs, memory).map_err(backend_error)?;
+        let values = session.run_binding_with_options(&self.bound, options).map_err(backend_error)?;
+        self.bound.synchronize_outputs().map_err(backend_error)?;
+        Ok(values)
+    }
+
     fn run_bound(
         &mut self,
         session: &mut Session,
@@ -149,9 +159,7 @@ impl Binding {
         outputs: &[TensorSpec],
     ) -> Result<Vec<Tensor>, BackendError> {
         self.bind_inputs(batch)?;
-        self.bind_outputs(outputs, &self.outputs.clone()).map_err(backend_error)?;
-        let mut values = session.run_binding_with_options(&self.bound, options).map_err(backend_error)?;
-        self.bound.synchronize_outputs().map_err(backend_error)?;
+        let mut values = self.run_into(&self.outputs.clone(), session, options, outputs)?;
         let take = |spec: &TensorSpec| {
             let value = values.remove(&*spec.name);
             let missing = || BackendError::new(format!("the model gave no output `{}`", spec.name));

@@ -34,6 +34,13 @@ pub(super) struct Difference {
     pub(super) within: bool,
 }
 
+impl Difference {
+    /// Of outputs between which there is no distance.
+    fn of_no_numbers(output: String, datatype: &'static str, unequal: usize, within: bool) -> Self {
+        Self { output, datatype, max_abs: None, mean_abs: None, unequal, bound: None, within }
+    }
+}
+
 /// Detections of the CPU, and whether the device has them, too.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Pairs {
@@ -89,29 +96,16 @@ impl Rules {
         let datatype = cpu.datatype.as_str();
         let output = name.to_owned();
         if (device.datatype, &device.shape) != (cpu.datatype, &cpu.shape) {
-            let unequal = cpu.shape.element_count().unwrap_or(0);
-            return Difference {
+            return Difference::of_no_numbers(
                 output,
                 datatype,
-                max_abs: None,
-                mean_abs: None,
-                unequal,
-                bound: None,
-                within: false,
-            };
+                cpu.shape.element_count().unwrap_or(0),
+                false,
+            );
         }
         let (Some(ours), Some(theirs)) = (numbers(device), numbers(cpu)) else {
             let unequal = unequal(device, cpu);
-            let within = unequal == 0;
-            return Difference {
-                output,
-                datatype,
-                max_abs: None,
-                mean_abs: None,
-                unequal,
-                bound: None,
-                within,
-            };
+            return Difference::of_no_numbers(output, datatype, unequal, unequal == 0);
         };
         let apart: Vec<f64> = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).collect();
         // `f64::max` would take an output that is no number for none at all.
