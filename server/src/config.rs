@@ -77,6 +77,12 @@ pub struct Config {
     #[arg(long, env = "BODY_TIMEOUT", value_name = "DURATION|none", default_value_t = TimeLimit::BODY)]
     pub body_timeout: TimeLimit,
 
+    /// Time that a caller may take to read each further MiB of an answer, or what is left of it. An answer that is not read
+    /// is given up, and its memory given back: over HTTP/2 its stream is reset where that is enough, else its connection
+    /// is. With a unit (60s), or none: answers are held until they are read or their connection ends.
+    #[arg(long, env = "ANSWER_TIMEOUT", value_name = "DURATION|none", default_value_t = TimeLimit::ANSWER)]
+    pub answer_timeout: TimeLimit,
+
     /// Time that measuring one model's latencies may take while it loads. With a unit: 500ms, 3s.
     #[arg(long, env = "PROFILE_TIME", value_name = "DURATION", default_value = "3s", value_parser = units::duration)]
     pub profile_time: Duration,
@@ -196,8 +202,8 @@ pub enum ConfigError {
 const MAX_SLO: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_PROFILE_TIME: Duration = Duration::from_secs(60 * 60);
 /// In a shorter time not even a healthy network always brings the next packet.
-const MIN_BODY_TIMEOUT: Duration = Duration::from_millis(100);
-const MAX_BODY_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+const MIN_CLIENT_TIMEOUT: Duration = Duration::from_millis(100);
+const MAX_CLIENT_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// A shorter one would have clients do little else than connect.
 const MIN_CONNECTION_AGE: Duration = Duration::from_secs(1);
 /// With less, a photo of a telephone would not fit.
@@ -249,13 +255,14 @@ impl Config {
             let expected = "more than 0s and at most 1h";
             return refuse("--profile-time", "PROFILE_TIME", format!("{:?}", self.profile_time), expected);
         }
-        if self
-            .body_timeout
-            .limit()
-            .is_some_and(|limit| !(MIN_BODY_TIMEOUT..=MAX_BODY_TIMEOUT).contains(&limit))
-        {
-            let expected = "at least 100ms and at most 24h, or none";
-            return refuse("--body-timeout", "BODY_TIMEOUT", self.body_timeout.to_string(), expected);
+        for (flag, variable, time) in [
+            ("--body-timeout", "BODY_TIMEOUT", self.body_timeout),
+            ("--answer-timeout", "ANSWER_TIMEOUT", self.answer_timeout),
+        ] {
+            if time.limit().is_some_and(|limit| !(MIN_CLIENT_TIMEOUT..=MAX_CLIENT_TIMEOUT).contains(&limit)) {
+                let expected = "at least 100ms and at most 24h, or none";
+                return refuse(flag, variable, time.to_string(), expected);
+            }
         }
         if let Some(age) = self.max_connection_age
             && age < MIN_CONNECTION_AGE

@@ -7,8 +7,8 @@
 //! A call whose permit cannot grow is refused; it never waits. Calls that wait for each other's memory could wait for
 //! ever, while a refused one gives its share to the others: of many calls that together want too much, always some
 //! come to their end. New calls are refused earlier than that ([`InFlight::is_crowded`]), so that those which have
-//! begun have room to end. And a body that stops coming is not waited for ([`Progress`]), or callers who only begin
-//! would hold for ever what there is.
+//! begun have room to end. And a body that stops coming is not waited for ([`Progress`]), nor an answer that is not read
+//! ([`Unread`]), or callers who only begin would hold for ever what there is.
 
 use crate::error::ServingError;
 use crate::scheduler::OutputMeter;
@@ -20,10 +20,12 @@ use std::time::Duration;
 mod body;
 mod metrics;
 mod progress;
+mod unread;
 
 pub(crate) use body::{CountedBody, HeldBody};
 pub(crate) use metrics::{EarlyRefusals, Reason, collector};
 pub(crate) use progress::{Due, HeldBack, HeldStream, MESSAGE_PREFIX_BYTES, Progress};
+pub(crate) use unread::Unread;
 
 /// A hint for clients: what holds the memory is done, or refused, about then.
 const RETRY_AFTER: Duration = Duration::from_millis(500);

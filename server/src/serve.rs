@@ -130,8 +130,7 @@ pub async fn run(
         sandbox,
         Arc::clone(&metrics),
         audit,
-        config.max_inflight_bytes.get(),
-        config.body_timeout.limit(),
+        &config,
         readiness.clone(),
         shutdown.clone(),
     )?);
@@ -213,7 +212,10 @@ pub async fn run(
         }
         Ok(())
     };
-    let (_, models, ()) = tokio::try_join!(faces, load, draining)?;
+    let (_, models, ()) = tokio::select! {
+        ended = async { tokio::try_join!(faces, load, draining) } => ended?,
+        never = state.unread.watch() => match never {},
+    };
     tokio::task::spawn_blocking(move || models.shutdown()).await?;
     tracing::info!("model-serving has stopped.");
     Ok(())

@@ -1,10 +1,11 @@
 //! What the faces share: the models, which come and go, and whether the server can work.
 
 use crate::audit::AuditLog;
+use crate::config::Config;
 use crate::error::ServingError;
 use crate::grpc::STREAMS_TO_FILL_A_CONNECTION;
 use crate::inference::offload::Offload;
-use crate::limits::{self, Due, EarlyRefusals, HeldBack, InFlight, Progress, Reason};
+use crate::limits::{self, Due, EarlyRefusals, HeldBack, InFlight, Progress, Reason, Unread};
 use crate::metrics::Metrics;
 use crate::repository::{ModelRepository, ModelVersion};
 use sandbox::Sandbox;
@@ -30,6 +31,8 @@ pub(crate) struct ServingState {
     /// Counts requests that were refused before all of them was read.
     pub(crate) early_refusals: EarlyRefusals,
     body_timeout: Option<Duration>,
+    /// Answers that wait to be read.
+    pub(crate) unread: Unread,
     /// Streams over gRPC that are not read just now.
     pub(crate) held_back: HeldBack,
     readiness: Readiness,
@@ -41,12 +44,14 @@ impl ServingState {
         sandbox: Sandbox,
         metrics: Arc<Metrics>,
         audit: AuditLog,
-        max_inflight_bytes: usize,
-        body_timeout: Option<Duration>,
+        config: &Config,
         readiness: Readiness,
         shutdown: Shutdown,
     ) -> Result<Self, prometheus::Error> {
+        let max_inflight_bytes = config.max_inflight_bytes.get();
         let in_flight = InFlight::new(max_inflight_bytes - max_inflight_bytes / UNCOUNTED);
+        let unread = Unread::new(config.answer_timeout.limit())?;
+        metrics.register(unread.collector())?;
         metrics.register(limits::collector(in_flight.clone())?)?;
         let early_refusals = EarlyRefusals::new()?;
         metrics.register(early_refusals.collector())?;
@@ -58,7 +63,8 @@ impl ServingState {
             offload: Offload::new(),
             in_flight,
             early_refusals,
-            body_timeout,
+            body_timeout: config.body_timeout.limit(),
+            unread,
             held_back: HeldBack::new(STREAMS_TO_FILL_A_CONNECTION),
             readiness,
             shutdown,

@@ -67,6 +67,7 @@ fn limits_have_the_documented_defaults() {
     assert_eq!(config.slo.limit(), Some(Duration::from_secs(1)));
     assert_eq!(config.max_inflight_bytes.get(), 1 << 30);
     assert_eq!(config.body_timeout.limit(), Some(Duration::from_secs(10)));
+    assert_eq!(config.answer_timeout.limit(), Some(Duration::from_secs(60)));
     assert_eq!(config.profile_time, Duration::from_secs(3));
     assert_eq!(config.default_max_batch_size, 8);
     let repository = config.repository();
@@ -98,6 +99,7 @@ fn limits_are_read_and_checked() {
         ("--max-inflight-bytes=1000", "--max-inflight-bytes"),
         ("--body-timeout=0s", "--body-timeout"),
         ("--body-timeout=48h", "--body-timeout"),
+        ("--answer-timeout=1ms", "--answer-timeout"),
     ] {
         let error = parse(&[argument]).validate().unwrap_err();
         assert!(matches!(error, ConfigError::OutOfRange { .. }), "{argument}: {error}");

@@ -19,6 +19,9 @@ impl TimeLimit {
     /// The time for the next part of a request's body: ten seconds.
     pub const BODY: Self = Self(Some(Duration::from_secs(10)));
 
+    /// The time to read the next part of an answer: one minute, as nginx's `send_timeout`.
+    pub const ANSWER: Self = Self(Some(Duration::from_secs(60)));
+
     /// The limit; `None`: there is none.
     pub const fn limit(self) -> Option<Duration> {
         self.0

@@ -12,13 +12,13 @@ use crate::error::ServingError;
 use crate::limits::{CountedBody, Due, HeldBody, Reason};
 use crate::state::ServingState;
 use http::{Request, Response};
+use service_kit::ConnectionHandle;
 use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tonic::body::Body;
-use tonic::transport::server::TcpConnectInfo;
 use tower::{Layer, Service};
 
 /// The calls that carry tensors or images: path, and name for the log.
@@ -90,12 +90,13 @@ where
         // Of a stream, and of what is not ours (health, reflection), only messages that have begun are due.
         let unary = path != MODEL_STREAM_INFER && (carrying.is_some() || path.starts_with(COMPRESSIBLE));
         let progress = self.state.progress(if unary { Due::Body } else { Due::Messages });
-        let connection = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-        let progress = progress.beside(connection, &self.state.held_back);
+        let connection = request.extensions().get::<ConnectionHandle>().cloned();
+        let client = connection.as_ref().map(ConnectionHandle::peer);
+        let progress = progress.beside(client, &self.state.held_back);
         let permit = self.state.in_flight.permit();
         if let Some(call) = request.extensions_mut().get_mut::<Call>() {
             call.hold(permit.clone());
-            call.connection = connection;
+            call.connection = client;
         }
         let method = carrying.map_or("GRPCInferenceService", |(_, method)| *method);
         let free = if carrying.is_some() { 0 } else { FREE_BYTES };
@@ -119,7 +120,7 @@ where
             }
             let by_frame = answers.is_some();
             let held = answers.unwrap_or(permit);
-            Ok(response.map(|body| Body::new(HeldBody::new(body, held, by_frame))))
+            Ok(response.map(|body| Body::new(HeldBody::new(body, held, by_frame, &state.unread, connection))))
         })
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct AnsweredOutput {
     /// Whether the caller wants its bytes as they are (`true`) or as typed elements: what the output's `binary_data`
     /// says, else the request's `binary_data_output`. Absent: the face's own habit.
     pub(crate) binary: Option<bool>,
+    /// Whether its bytes were made for this answer, and are not those of its batch's outputs.
+    pub(crate) own: bool,
 }
 
 /// The outputs that a request wants.
@@ -133,12 +135,14 @@ impl Wanted {
     ) -> Result<Vec<AnsweredOutput>, ServingError> {
         if self.outputs.is_empty() {
             let binary = self.binary;
-            return Ok(outputs.into_iter().map(|tensor| AnsweredOutput { tensor, binary }).collect());
+            let answered = |tensor| AnsweredOutput { tensor, binary, own: false };
+            return Ok(outputs.into_iter().map(answered).collect());
         }
         let mut detections = detections.as_deref().map(detections_output).transpose()?;
         let mut answered = Vec::with_capacity(self.outputs.len());
         for Form { name, classes, binary } in self.outputs {
-            let tensor = if self.detections && name == DETECTIONS_OUTPUT {
+            let made = self.detections && name == DETECTIONS_OUTPUT;
+            let tensor = if made {
                 detections.take()
             } else {
                 let place = outputs.iter().position(|output| output.name == name);
@@ -150,7 +154,7 @@ impl Wanted {
                 None => tensor,
                 Some(classes) => classify(&tensor, model.max_batch_size() > 0, classes, model.labels(&name))?,
             };
-            answered.push(AnsweredOutput { tensor, binary });
+            answered.push(AnsweredOutput { tensor, binary, own: made || classes.is_some() });
         }
         Ok(answered)
     }

@@ -1,10 +1,13 @@
 //! Bodies that are counted while they arrive, and answers that are counted until they are sent.
 
-use super::{Permit, Progress};
+use super::unread::{PIECE_BYTES, Piece, Sending};
+use super::{Permit, Progress, Unread};
 use crate::error::ServingError;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use service_kit::ConnectionHandle;
 use std::error::Error;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -90,43 +93,73 @@ where
 }
 
 /// An answer's body; its call's permit lives until the last of its frames has been sent, not only handed over: what a
-/// client does not read stays in memory.
+/// client does not read stays in memory, for as long as [`Unread`] allows.
 pub(crate) struct HeldBody<B> {
     inner: B,
+    /// What is left of a frame that was handed over in part.
+    rest: Bytes,
     permit: Permit,
     by_frame: bool,
+    /// `None`: it is waited for without end.
+    sending: Option<Sending>,
 }
 
 impl<B> HeldBody<B> {
-    /// Keeps `permit` for `inner`. With `by_frame` the frames are counted one by one, as for an answer whose length
-    /// nobody knew before.
-    pub(crate) fn new(inner: B, permit: Permit, by_frame: bool) -> Self {
-        Self { inner, permit, by_frame }
+    /// Keeps `permit` for `inner`, which is sent on `connection` and noted in `unread` meanwhile. With `by_frame` the
+    /// frames are counted one by one, as for an answer whose length nobody knew before.
+    pub(crate) fn new(
+        inner: B,
+        permit: Permit,
+        by_frame: bool,
+        unread: &Unread,
+        connection: Option<ConnectionHandle>,
+    ) -> Self {
+        Self { inner, rest: Bytes::new(), permit, by_frame, sending: unread.sending(connection, by_frame) }
     }
 
-    fn hold(&self, data: Bytes) -> Bytes {
+    fn hold(&mut self, mut data: Bytes) -> Bytes {
+        if self.sending.is_some() && data.len() > PIECE_BYTES {
+            self.rest = data.split_off(PIECE_BYTES);
+        }
         let counted = if self.by_frame { data.len() } else { 0 };
         self.permit.count(counted);
-        Bytes::from_owner(HeldData { data, counted, permit: self.permit.clone() })
+        let piece = self.sending.as_ref().map(|sending| sending.piece(&data));
+        Bytes::from_owner(HeldData { data, counted, permit: self.permit.clone(), _piece: piece })
     }
 }
 
-impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for HeldBody<B> {
+impl<B> HttpBody for HeldBody<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(sending) = &mut self.sending
+            && let Err(not_read) = ready!(sending.poll_taken(cx))
+        {
+            return Poll::Ready(Some(Err(not_read.into())));
+        }
+        if !self.rest.is_empty() {
+            let rest = mem::take(&mut self.rest);
+            return Poll::Ready(Some(Ok(Frame::data(self.hold(rest)))));
+        }
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|data| self.hold(data)))))
+        let frame = frame.map(|frame| frame.map(|frame| frame.map_data(|data| self.hold(data))));
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        let waits = self.sending.as_ref().is_some_and(Sending::must_wait);
+        !waits && self.rest.is_empty() && self.inner.is_end_stream()
     }
 
+    /// Asked for before it begins.
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
     }
@@ -137,6 +170,7 @@ struct HeldData {
     data: Bytes,
     counted: usize,
     permit: Permit,
+    _piece: Option<Piece>,
 }
 
 impl Drop for HeldData {

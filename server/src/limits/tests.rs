@@ -19,6 +19,11 @@ fn endless() -> Progress {
     Progress::new(None, Due::Body, EarlyRefusals::new().unwrap())
 }
 
+/// Waits for readers without end.
+fn patient() -> Unread {
+    Unread::new(None).unwrap()
+}
+
 /// What may happen to a call.
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -216,7 +221,8 @@ async fn an_answer_is_held_until_its_last_frame_is_sent() {
     let permit = budget.permit();
     permit.grow(60).unwrap();
     permit.answered(4);
-    let mut body = HeldBody::new(http_body_util::Full::new(Bytes::from_static(b"done")), permit, false);
+    let body = http_body_util::Full::new(Bytes::from_static(b"done"));
+    let mut body = HeldBody::new(body, permit, false, &patient(), None);
     let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(frame, "done");
     drop(body);
@@ -229,7 +235,7 @@ async fn an_answer_is_held_until_its_last_frame_is_sent() {
 async fn an_answer_of_unknown_length_is_counted_frame_by_frame() {
     let budget = InFlight::new(100);
     let body = http_body_util::Full::new(Bytes::from_static(b"done"));
-    let mut body = HeldBody::new(body, budget.permit(), true);
+    let mut body = HeldBody::new(body, budget.permit(), true, &patient(), None);
     let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(budget.used(), 4);
     drop(frame);

@@ -6,10 +6,11 @@ use crate::limits::{CountedBody, Due, HeldBody, Reason};
 use crate::state::ServingState;
 use axum::RequestPartsExt as _;
 use axum::body::{Body, HttpBody as _};
-use axum::extract::{Path, Request, State};
+use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderValue, StatusCode, Version, header};
+use service_kit::ConnectionHandle;
 use service_kit::http_server::discard;
 use std::error::Error;
 use std::sync::Arc;
@@ -19,6 +20,11 @@ const FREE_BYTES: usize = 64 * 1024;
 
 /// What an inference may need of the model that its path names.
 const INFER: &str = "/infer";
+
+/// Of an answer that takes its outputs from its batch, where they are counted already, the bytes that are its own. A
+/// handler puts it into the response's extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OwnBytes(pub(super) usize);
 
 /// Refuses an inference before its body is read when the body cannot matter; counts the bodies of all requests.
 pub(super) async fn admit(State(state): State<Arc<ServingState>>, request: Request, next: Next) -> Response {
@@ -34,6 +40,7 @@ pub(super) async fn admit(State(state): State<Arc<ServingState>>, request: Reque
             return failure::answer(&error, &named.model, "").into_response();
         }
     }
+    let connection = parts.extensions.get::<ConnectInfo<ConnectionHandle>>().map(|info| info.0.clone());
     let permit = state.in_flight.permit();
     parts.extensions.insert(permit.clone());
     let free = if carrying { 0 } else { FREE_BYTES };
@@ -50,8 +57,9 @@ pub(super) async fn admit(State(state): State<Arc<ServingState>>, request: Reque
     let announced =
         response.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     let bytes = response.body().size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
-    permit.answered(bytes.or(announced).unwrap_or(0));
-    response.map(|body| Body::new(HeldBody::new(body, permit, false)))
+    let own = response.extensions_mut().remove::<OwnBytes>().map(|OwnBytes(bytes)| bytes);
+    permit.answered(own.or(bytes).or(announced).unwrap_or(0));
+    response.map(|body| Body::new(HeldBody::new(body, permit, false, &state.unread, connection)))
 }
 
 /// The error of a body that found no room or came too slowly; see [`refusal`]. What a client still sends at its own speed

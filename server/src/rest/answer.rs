@@ -17,6 +17,8 @@ pub(super) struct AnswerBody {
     pub(super) parts: Vec<Bytes>,
     /// Whether there is any binary output: then the JSON's length is to be said.
     pub(super) binary: bool,
+    /// Bytes of them that are not those of a batch's outputs.
+    pub(super) own_bytes: usize,
 }
 
 /// About how many bytes writing `answer` goes through.
@@ -43,8 +45,8 @@ pub(super) fn write(model: &str, version: &str, answer: Answer) -> Result<Answer
     put(&mut json, &ParametersJson(parameters.into_iter().collect()))?;
     json.extend_from_slice(br#","outputs":["#);
     let mut parts = vec![Bytes::new()];
-    let mut bytes = 0;
-    for (at, AnsweredOutput { tensor, binary }) in outputs.into_iter().enumerate() {
+    let (mut bytes, mut own_bytes) = (0, 0);
+    for (at, AnsweredOutput { tensor, binary, own }) in outputs.into_iter().enumerate() {
         json.extend_from_slice(if at == 0 { br#"{"name":"# } else { br#",{"name":"# });
         put(&mut json, &tensor.name)?;
         json.extend_from_slice(br#","datatype":"#);
@@ -55,6 +57,7 @@ pub(super) fn write(model: &str, version: &str, answer: Answer) -> Result<Answer
             let size = tensor.data.len();
             put_text(&mut json, format_args!(r#","parameters":{{"binary_data_size":{size}}}}}"#));
             bytes += size;
+            own_bytes += if own { size } else { 0 };
             parts.push(tensor.data);
         } else {
             json.extend_from_slice(br#","data":"#);
@@ -74,8 +77,9 @@ pub(super) fn write(model: &str, version: &str, answer: Answer) -> Result<Answer
     }
     json.extend_from_slice(b"]}");
     let binary = parts.len() > 1;
+    own_bytes += json.len();
     parts[0] = json.into();
-    Ok(AnswerBody { parts, binary })
+    Ok(AnswerBody { parts, binary, own_bytes })
 }
 
 fn put<T: Serialize + ?Sized>(json: &mut Vec<u8>, value: &T) -> Result<(), ServingError> {
@@ -122,6 +126,7 @@ mod tests {
         AnsweredOutput {
             tensor: Tensor { name: name.to_owned(), datatype: DataType::Fp32, shape, data },
             binary,
+            own: false,
         }
     }
 

@@ -1,5 +1,6 @@
 //! `POST …/infer`: from a body to its answer.
 
+use super::admission::OwnBytes;
 use super::answer::{self, AnswerBody};
 use super::{Named, admission, encoding, failure, find, request};
 use crate::error::ServingError;
@@ -156,13 +157,14 @@ async fn respond(
     if body.binary {
         headers.insert(HEADER_LENGTH, HeaderValue::from(body.parts[0].len()));
     }
-    let mut parts = body.parts;
+    let (mut parts, mut own_bytes) = (body.parts, body.own_bytes);
     if let Some(encoding) = encoding {
         let bytes = parts.iter().map(Bytes::len).sum();
         let encoded = state.offload.run(bytes, move || encoding.encode(&parts)).await?;
         let encoded = encoded
             .map_err(|error| ServingError::Internal(format!("The answer cannot be compressed: {error}.")))?;
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding.as_str()));
+        own_bytes = encoded.len();
         parts = vec![encoded];
     }
     let bytes: usize = parts.iter().map(Bytes::len).sum();
@@ -172,5 +174,6 @@ async fn respond(
         Err(parts) => Body::from_stream(stream::iter(parts.into_iter().map(Ok::<_, Infallible>))),
     });
     *response.headers_mut() = headers;
+    response.extensions_mut().insert(OwnBytes(own_bytes));
     Ok(response)
 }

@@ -17,3 +17,4 @@ mod rest_types;
 mod slow_bodies;
 mod streams;
 mod support;
+mod unread_answers;

@@ -3,7 +3,7 @@
 
 use crate::json_error::{no_such_method, no_such_path};
 use crate::timestamp::now_rfc3339;
-use crate::{Listening, Readiness, Shutdown};
+use crate::{ConnectionHandle, Listening, Readiness, Shutdown};
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
@@ -81,7 +81,7 @@ fn ready_response(service: &'static str, readiness: &Readiness) -> Response {
 /// While `shutdown` drains, answers ask clients to close their connections: one that is idle when the listener closes
 /// is closed too, and a request that is on its way on it just then would be lost.
 ///
-/// Unknown paths and methods are answered in the JSON error shape.
+/// Unknown paths and methods are answered in the JSON error shape. Requests carry `ConnectInfo<ConnectionHandle>`.
 ///
 /// # Errors
 /// When `listener` has no address.
@@ -90,7 +90,8 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: &Shutdown) -
     let closed = listening.closed();
     let router =
         with_fallbacks(router).layer(middleware::from_fn_with_state(shutdown.clone(), close_while_draining));
-    axum::serve(listening, router).with_graceful_shutdown(closed).await
+    let service = router.into_make_service_with_connect_info::<ConnectionHandle>();
+    axum::serve(listening, service).with_graceful_shutdown(closed).await
 }
 
 async fn close_while_draining(State(shutdown): State<Shutdown>, request: Request, next: Next) -> Response {

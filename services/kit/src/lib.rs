@@ -10,6 +10,7 @@
 //! | [`readiness`] | [`Readiness`]: a latch that each part holds until it can do its work |
 //! | [`shutdown`] | [`Shutdown`]: draining, then stopping |
 //! | [`listening`] | [`Listening`]: a listener that closes without losing a connection |
+//! | [`connection`] | [`Connection`]: a client's connection, which can be reset |
 //! | [`http_server`] | serving an axum router until [`Shutdown`] says stop |
 //! | [`api_docs`] | `/openapi.json` and the page at `/docs` |
 //! | [`telemetry`] | logs as text or JSON |
@@ -20,6 +21,7 @@
 
 pub mod api_docs;
 pub mod base64_text;
+pub mod connection;
 pub mod error;
 pub mod http_server;
 pub mod identifier;
@@ -36,6 +38,7 @@ mod grpc_status;
 #[cfg(feature = "openapi")]
 pub mod openapi;
 
+pub use connection::{Connection, ConnectionHandle};
 pub use error::ErrorCode;
 #[cfg(feature = "grpc")]
 pub use grpc_status::{code_of_status, status};

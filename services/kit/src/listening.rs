@@ -6,7 +6,7 @@
 //! in three steps: it accepts what waits, it closes, so that new clients are refused and know it, and only when the
 //! last connection has had [`LINGER`] for its first request it tells the server to shut its connections down.
 
-use crate::Shutdown;
+use crate::{Connection, Shutdown};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -62,7 +62,7 @@ impl Listening {
 
     /// The next connection, with `TCP_NODELAY`; never again once the listener is closed. Nothing is lost when the
     /// future is dropped.
-    pub async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+    pub async fn accept(&mut self) -> (Connection, SocketAddr) {
         loop {
             let accepted = match &mut self.state {
                 State::Accepting(listener) => tokio::select! {
@@ -92,7 +92,7 @@ impl Listening {
                         debug!(%error, "TCP_NODELAY was not set");
                     }
                     self.last_accepted = Some(Instant::now());
-                    return (stream, peer);
+                    return (Connection::new(stream, peer), peer);
                 }
                 Err(error) if is_of_one_connection(&error) => debug!(%error, "a connection was not accepted"),
                 Err(error) => self.failed(&error).await,
@@ -102,7 +102,7 @@ impl Listening {
 
     /// The connections as a stream that never ends.
     #[cfg(feature = "grpc")]
-    pub fn into_stream(self) -> impl futures_util::Stream<Item = io::Result<TcpStream>> {
+    pub fn into_stream(self) -> impl futures_util::Stream<Item = io::Result<Connection>> {
         futures_util::stream::unfold(self, |mut listening| async {
             let (stream, _) = listening.accept().await;
             Some((Ok(stream), listening))
@@ -148,10 +148,10 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 impl axum::serve::Listener for Listening {
-    type Io = TcpStream;
+    type Io = Connection;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
         Self::accept(self).await
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The table of the documentation: subcommand, flag, variable, default.
-const DOCUMENTED: [(&str, &str, &str, Option<&str>); 42] = [
+const DOCUMENTED: [(&str, &str, &str, Option<&str>); 43] = [
     ("model-serving", "grpc-addr", "GRPC_ADDR", Some("0.0.0.0:50051")),
     ("model-serving", "http-addr", "HTTP_ADDR", Some("0.0.0.0:8000")),
     ("model-serving", "metrics-addr", "METRICS_ADDR", Some("0.0.0.0:8002")),
@@ -15,6 +15,7 @@ const DOCUMENTED: [(&str, &str, &str, Option<&str>); 42] = [
     ("model-serving", "slo", "LATENCY_SLO", Some("1s")),
     ("model-serving", "max-inflight-bytes", "MAX_INFLIGHT_BYTES", Some("1GiB")),
     ("model-serving", "body-timeout", "BODY_TIMEOUT", Some("10s")),
+    ("model-serving", "answer-timeout", "ANSWER_TIMEOUT", Some("60s")),
     ("model-serving", "profile-time", "PROFILE_TIME", Some("3s")),
     ("model-serving", "profile-cache", "PROFILE_CACHE", None),
     ("model-serving", "default-max-batch-size", "DEFAULT_MAX_BATCH_SIZE", Some("8")),
