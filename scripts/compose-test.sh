@@ -129,7 +129,8 @@ if docker image inspect convoy:cuda >/dev/null 2>&1 && ! command -v nvidia-smi >
   grep -q 'NVIDIA driver' "$work/cuda" || fail "DEVICE=cuda ended without a reason: $(tail -3 "$work/cuda")"
   step "  DEVICE=cuda: exit code 69, $(tail -1 "$work/cuda")"
   cuda --detach --env DEVICE=auto convoy:cuda model-serving >/dev/null
-  trap 'docker kill convoy-cuda-test >/dev/null 2>&1; cleanup' EXIT
+  # It is gone by then when all went well.
+  trap 'docker kill convoy-cuda-test >/dev/null 2>&1 || true; cleanup' EXIT
   serves() { docker exec convoy-cuda-test convoy health >/dev/null 2>&1; }
   until_it "DEVICE=auto: the container is not ready" serves
   docker logs convoy-cuda-test >"$work/cuda" 2>&1
