@@ -11,6 +11,7 @@ pub mod control;
 mod discover;
 mod identity;
 mod instances;
+mod kept_profile;
 mod labels;
 mod load;
 mod observer;

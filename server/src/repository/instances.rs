@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::acceleration;
 use super::identity::{ModelFile, SameFileFactory};
+use super::kept_profile::KeptProfile;
 use super::placement::Placement;
 use super::profile_cache::{ProfileCache, ProfileKey, processor};
 use super::shapes::{Choice, InstanceShape, Measurements};
@@ -56,6 +57,8 @@ pub(crate) struct Opened {
     pub(crate) profiles: Profiles,
     /// Rows for which the device has memory, where that is less than the model may be asked for.
     pub(crate) fits: Option<usize>,
+    /// Where the profiles are kept, to be told what is learned of them.
+    pub(crate) kept: Option<KeptProfile>,
 }
 
 impl Sessions<'_> {
@@ -74,21 +77,30 @@ impl Sessions<'_> {
         let cache = self.cache.map(|folder| (ProfileCache::new(folder), self.key(&shapes)));
         if let Some(known) = cache.as_ref().and_then(|(cache, key)| cache.get(key)) {
             let (instances, fits) = warmup.recall(&known)?;
-            self.log(&known, "remembered", started);
-            let choice = Choice { wide: instances.wide.as_ref().and(known.choose().wide), ..known.choose() };
-            return Ok(Opened { instances, profiles: known.profiles(choice), fits });
+            let choice = known.choose(true);
+            self.log(&known, choice, "remembered", started);
+            let choice = Choice { wide: instances.wide.as_ref().and(choice.wide), ..choice };
+            let kept = cache.map(|(cache, key)| KeptProfile { cache, key });
+            let factors = kept.as_ref().map(KeptProfile::factors).unwrap_or_default();
+            return Ok(Opened { instances, profiles: factors.apply(known.profiles(choice)), fits, kept });
         }
         let Learned { instances, choice, measurements, steady, fits } = warmup.learn(&shapes)?;
-        self.log(&measurements, "measured", started);
-        match cache {
-            Some((cache, key)) if steady => cache.put(&key, &measurements),
-            Some(_) => tracing::info!(
-                model = %self.signature.model,
-                "The machine was busy while the model was measured: the next start measures it again"
-            ),
-            None => {}
-        }
-        Ok(Opened { instances, profiles: measurements.profiles(choice), fits })
+        self.log(&measurements, choice, "measured", started);
+        let kept = match cache {
+            Some((cache, key)) if steady => {
+                cache.put(&key, &measurements);
+                Some(KeptProfile { cache, key })
+            }
+            Some(_) => {
+                tracing::info!(
+                    model = %self.signature.model,
+                    "The machine was busy while the model was measured: the next start measures it again"
+                );
+                None
+            }
+            None => None,
+        };
+        Ok(Opened { instances, profiles: measurements.profiles(choice), fits, kept })
     }
 
     /// The shapes to measure: what was asked for, or those that memory surely has room for.
@@ -153,12 +165,11 @@ impl Sessions<'_> {
         }
     }
 
-    fn log(&self, measurements: &Measurements, how: &str, started: Instant) {
+    fn log(&self, measurements: &Measurements, choice: Choice, how: &str, started: Instant) {
         let model = &*self.signature.model;
         for (rows, cells) in measurements.table() {
             tracing::info!(model, rows, "Batches of {rows}: {cells}");
         }
-        let choice = measurements.choose();
         let shape = |at: usize| measurements.0[at].shape.to_string();
         tracing::info!(
             model,

@@ -97,6 +97,7 @@ pub(crate) fn load_version(
     observer.placed(placed, provider, started.fallback_reason.is_some());
     observer.placed_nodes(placed, &nodes);
     let instances = started.opened.instances.narrow.len();
+    let kept = started.opened.kept.map(Arc::new);
     let scheduler = Scheduler::start(options, started.opened.instances)
         .map_err(|error| loading.model_error(format!("a thread for it cannot be started: {error}")))?;
     if provider.is_gpu() {
@@ -118,6 +119,7 @@ pub(crate) fn load_version(
         nodes,
         statistics,
         scheduler: Some(scheduler),
+        kept,
         retirement: Some(retirement),
     };
     log_loaded(&model, instances);

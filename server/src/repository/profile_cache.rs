@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::kept_profile::Factors;
 use super::shapes::{InstanceShape, Measurements};
 
 /// Version of the files' format and of the way to measure: what is kept under another one is measured again.
@@ -43,6 +44,9 @@ struct Entry {
     #[serde(flatten)]
     key: ProfileKey,
     measurements: Measurements,
+    /// What serving has learned of them since.
+    #[serde(default)]
+    factors: Factors,
 }
 
 /// A folder with a file for each model that was measured.
@@ -76,9 +80,20 @@ impl ProfileCache {
         }
     }
 
+    /// What was learned of the measurements that are kept for this key.
+    pub(crate) fn factors(&self, key: &ProfileKey) -> Factors {
+        let entry = read(&self.path(key)).ok().flatten().filter(|entry| entry.key == *key);
+        entry.map(|entry| entry.factors.possible()).unwrap_or_default()
+    }
+
     /// Keeps measurements. That it cannot be done is a warning: the next start measures again.
     pub(crate) fn put(&self, key: &ProfileKey, measurements: &Measurements) {
-        if let Err(error) = self.write(key, measurements) {
+        self.put_learned(key, measurements, Factors::default());
+    }
+
+    /// Keeps measurements with what was learned of them.
+    pub(crate) fn put_learned(&self, key: &ProfileKey, measurements: &Measurements, factors: Factors) {
+        if let Err(error) = self.write(key, measurements, factors) {
             tracing::warn!(
                 folder = %self.folder.display(), %error,
                 "What was measured of a model cannot be kept: the next start will measure it again"
@@ -86,9 +101,9 @@ impl ProfileCache {
         }
     }
 
-    fn write(&self, key: &ProfileKey, measurements: &Measurements) -> io::Result<()> {
+    fn write(&self, key: &ProfileKey, measurements: &Measurements, factors: Factors) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
-        let entry = Entry { format: FORMAT, key: key.clone(), measurements: measurements.clone() };
+        let entry = Entry { format: FORMAT, key: key.clone(), measurements: measurements.clone(), factors };
         let path = self.path(key);
         // Written beside and renamed: another server that starts now reads the old file or the new one.
         let partial = path.with_extension(format!("{}.partial", std::process::id()));

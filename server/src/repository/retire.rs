@@ -9,6 +9,7 @@ use std::thread;
 use sandbox::Sandbox;
 use tokio::sync::watch;
 
+use super::kept_profile::KeptProfile;
 use crate::scheduler::{Scheduler, lock};
 
 /// Loads, unloads and ends of versions that are under way.
@@ -117,11 +118,17 @@ impl Retirement {
     /// Ends `scheduler` and the model's own `sandbox` on a thread of its own: whoever drops the last handle of a version
     /// may be a task that must not block. When the server stops there are no tasks any more, and nothing may be left
     /// behind.
-    pub(crate) fn retire(self, name: &str, scheduler: Scheduler, sandbox: Option<Sandbox>) {
+    pub(crate) fn retire(
+        self,
+        name: &str,
+        scheduler: Scheduler,
+        kept: Option<Arc<KeptProfile>>,
+        sandbox: Option<Sandbox>,
+    ) {
         let Self { work, ended } = self;
         let is_closing = work.is_closing();
         let ending =
-            Ending { scheduler: Some(scheduler), sandbox, ended: Some(ended), _working: work.begin() };
+            Ending { scheduler: Some(scheduler), kept, sandbox, ended: Some(ended), _working: work.begin() };
         if !is_closing {
             // Without a thread it ends here, when the closure is dropped.
             let _ = thread::Builder::new().name(format!("retire-{name}")).spawn(move || drop(ending));
@@ -132,6 +139,7 @@ impl Retirement {
 /// Ends a scheduler when it is dropped, and lets go of a sandbox, whose last handle joins its threads.
 struct Ending {
     scheduler: Option<Scheduler>,
+    kept: Option<Arc<KeptProfile>>,
     sandbox: Option<Sandbox>,
     ended: Option<Box<dyn FnOnce() + Send + Sync>>,
     _working: Working,
@@ -139,7 +147,12 @@ struct Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        drop(self.scheduler.take());
+        if let Some(scheduler) = self.scheduler.take() {
+            scheduler.stop();
+            if let Some(kept) = self.kept.take() {
+                kept.take_over(&scheduler.profiles());
+            }
+        }
         drop(self.sandbox.take());
         if let Some(ended) = self.ended.take() {
             ended();

@@ -103,13 +103,13 @@ pub(crate) struct Measurements(pub(crate) Vec<ShapeLatencies>);
 pub(crate) struct Choice {
     /// The shape that carries most: its sessions serve while requests queue.
     pub(crate) narrow: usize,
-    /// One session with all cores, where it answers a lone request sooner than those.
+    /// One session with all cores, where it answers a lone request sooner than those, or where that is in doubt.
     pub(crate) wide: Option<usize>,
 }
 
 impl Measurements {
-    /// Chooses the shapes that serve. At least one must have been measured.
-    pub(crate) fn choose(&self) -> Choice {
+    /// Chooses the shapes that serve. At least one must have been measured; `steady` says whether the machine was quiet.
+    pub(crate) fn choose(&self, steady: bool) -> Choice {
         let Self(shapes) = self;
         let mut by_sessions: Vec<usize> = (0..shapes.len()).collect();
         by_sessions.sort_by_key(|&at| shapes[at].shape.instances);
@@ -120,8 +120,12 @@ impl Measurements {
         let narrow = by_sessions.iter().copied().reduce(more).unwrap_or(0);
         let single =
             by_sessions.first().copied().filter(|&at| shapes[at].shape.instances == 1 && at != narrow);
-        let sooner = |at: &usize| shapes[*at].smallest() < shapes[narrow].smallest() * WORTH_THE_MACHINE;
-        Choice { narrow, wide: single.filter(sooner) }
+        let compared = |at: usize| shapes[at].smallest() / shapes[narrow].smallest();
+        // More threads that make a batch longer than one does, while others are at work, speak of a machine that was busy:
+        // the policy finds out.
+        let in_doubt = |at: &usize| !steady || compared(*at) > 1.0;
+        let sooner = |at: &usize| compared(*at) < WORTH_THE_MACHINE;
+        Choice { narrow, wide: single.filter(|at| sooner(at) || in_doubt(at)) }
     }
 
     /// The profiles to schedule by.
@@ -195,7 +199,7 @@ mod tests {
     #[test]
     fn two_cores_serve_a_lone_request_together_and_a_queue_one_by_one() {
         let detector = measured(&[(1, 2, &[(1, 8.5), (8, 68.0)]), (2, 1, &[(1, 14.7), (8, 121.0)])]);
-        let choice = detector.choose();
+        let choice = detector.choose(true);
         assert_eq!(choice, Choice { narrow: 1, wide: Some(0) });
         let profiles = detector.profiles(choice);
         assert_eq!(profiles.narrow.expected(1), Duration::from_micros(14_700));
@@ -205,18 +209,25 @@ mod tests {
     #[test]
     fn more_sessions_must_be_worth_their_memory_and_a_wide_one_the_machine() {
         let equal = measured(&[(1, 2, &[(1, 5.0)]), (2, 1, &[(1, 9.9)])]);
-        assert_eq!(equal.choose(), Choice { narrow: 0, wide: None });
+        assert_eq!(equal.choose(true), Choice { narrow: 0, wide: None });
         let no_sooner = measured(&[(1, 2, &[(1, 5.0)]), (2, 1, &[(1, 5.1)])]);
-        assert_eq!(no_sooner.choose(), Choice { narrow: 1, wide: None });
+        assert_eq!(no_sooner.choose(true), Choice { narrow: 1, wide: None });
+        assert_eq!(no_sooner.choose(false), Choice { narrow: 1, wide: Some(0) }, "who knows");
+        let no_use = measured(&[(1, 2, &[(1, 14.8), (8, 68.0)]), (2, 1, &[(1, 14.7), (8, 61.0)])]);
+        assert_eq!(
+            no_use.choose(true),
+            Choice { narrow: 1, wide: Some(0) },
+            "two threads are no slower than one"
+        );
         let given = measured(&[(3, 1, &[(1, 5.0)])]);
-        assert_eq!(given.choose(), Choice { narrow: 0, wide: None });
+        assert_eq!(given.choose(true), Choice { narrow: 0, wide: None });
     }
 
     #[test]
     fn of_several_narrow_shapes_the_one_that_carries_most_serves() {
         let halves_win =
             measured(&[(1, 4, &[(1, 5.0)]), (4, 1, &[(1, 15.0), (4, 61.0)]), (2, 2, &[(1, 8.0), (4, 25.0)])]);
-        assert_eq!(halves_win.choose(), Choice { narrow: 2, wide: Some(0) });
+        assert_eq!(halves_win.choose(true), Choice { narrow: 2, wide: Some(0) });
     }
 
     #[test]

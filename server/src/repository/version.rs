@@ -8,6 +8,7 @@ use std::time::Instant;
 use convoy_proto::inference::ModelConfig;
 use sandbox::Sandbox;
 
+use super::kept_profile::KeptProfile;
 use super::labels::Labels;
 use super::retire::Retirement;
 use super::statistics::{ModelStatistics, VersionStatistics};
@@ -121,6 +122,8 @@ pub struct ModelVersion {
     pub(super) statistics: Arc<VersionStatistics>,
     /// There until the version is dropped.
     pub(super) scheduler: Option<Scheduler>,
+    /// Where what its scheduler learns of latencies is kept for the next start.
+    pub(super) kept: Option<Arc<KeptProfile>>,
     pub(super) retirement: Option<Retirement>,
 }
 
@@ -233,6 +236,9 @@ impl ModelVersion {
     /// Closes, runs what is queued, and joins the instances' threads. Blocking.
     pub(super) fn stop(&self) {
         self.scheduler().stop();
+        if let Some(kept) = &self.kept {
+            kept.take_over(&self.scheduler().profiles());
+        }
     }
 
     /// Why a request of one row that came now with this deadline would be refused, whatever is in it.
@@ -284,7 +290,7 @@ impl Drop for ModelVersion {
     /// Whoever asks a version holds it until it is answered: what is dropped has nothing to answer any more.
     fn drop(&mut self) {
         if let (Some(scheduler), Some(retirement)) = (self.scheduler.take(), self.retirement.take()) {
-            retirement.retire(&self.name, scheduler, self.sandbox.take());
+            retirement.retire(&self.name, scheduler, self.kept.take(), self.sandbox.take());
         }
     }
 }

@@ -126,7 +126,7 @@ impl Warmup<'_> {
         }
         let steady = candidates.iter().all(|candidate| candidate.sizes.iter().all(SizeRuns::is_steady));
         let measurements = Measurements(candidates.iter().map(Candidate::latencies).collect());
-        let mut choice = measurements.choose();
+        let mut choice = measurements.choose(steady);
         if self.on_gpu {
             // Whatever one session leaves idle of a GPU is the other's anyway.
             choice.wide = None;
@@ -148,7 +148,7 @@ impl Warmup<'_> {
     /// # Errors
     /// As [`Warmup::learn`].
     pub(crate) fn recall(&self, known: &Measurements) -> Result<(Instances, Option<usize>), String> {
-        let choice = known.choose();
+        let choice = known.choose(true);
         if self.on_gpu {
             let mut candidate = self.candidate(known.0[choice.narrow].shape)?;
             match self.warm_every_size(&mut candidate) {

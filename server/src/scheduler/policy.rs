@@ -20,6 +20,7 @@
 //! | `lanes` | what runs, and when the next batches can start |
 //! | `admit` | is a request taken? |
 //! | `dispatch` | what runs now? |
+//! | `trials` | the lane that looks slower, tried now and then |
 
 mod admit;
 mod dispatch;
@@ -27,6 +28,7 @@ mod lanes;
 mod limits;
 mod outcome;
 mod queue;
+mod trials;
 
 use std::time::Duration;
 
@@ -34,6 +36,7 @@ use super::profile::Profiles;
 use admit::ArrivalRate;
 use lanes::Lanes;
 use queue::{Entry, Position, Queue};
+use trials::Trials;
 
 pub use limits::{PolicyLimits, QueuePolicy};
 pub use outcome::{CloseReason, ClosedBatch, Dispatch, DropReason, Dropped, Lane, Refusal, Refused, RunId};
@@ -104,6 +107,7 @@ pub struct BatchPolicy<J> {
     /// The priorities, the first to run first; at least one.
     levels: Vec<Level>,
     lanes: Lanes,
+    trials: Trials,
     arrivals: ArrivalRate,
     /// When there were last about as many arrivals as can be run.
     crowded_at: Duration,
@@ -130,6 +134,7 @@ impl<J: Job> BatchPolicy<J> {
         Self {
             levels: (1..=limits.priority_levels.max(1)).map(level).collect(),
             lanes: Lanes::new(if limits.preserve_ordering { 1 } else { limits.lanes }),
+            trials: Trials::default(),
             limits,
             profiles,
             plan,
@@ -259,13 +264,6 @@ impl<J: Job> BatchPolicy<J> {
     fn wide(&self, rows: usize) -> Option<Duration> {
         let wide = self.profiles.wide.as_ref().filter(|_| self.limits.wide)?;
         Some(wide.expected(rows))
-    }
-
-    /// Whether the whole machine is quicker for so many rows. Only what was measured at load counts: a lane that was
-    /// slow once would otherwise never be used again, and never be corrected.
-    fn prefers_wide(&self, rows: usize) -> bool {
-        let wide = self.profiles.wide.as_ref().filter(|_| self.limits.wide);
-        wide.is_some_and(|wide| wide.measured(rows) < self.profiles.narrow.measured(rows))
     }
 
     fn probe_is_due(&self, now: Duration) -> bool {

@@ -125,6 +125,17 @@ impl LatencyProfile {
         self.mean
     }
 
+    /// The same measurements, of a device that is known to take `factor` times as long.
+    #[must_use]
+    pub fn with_factor(self, factor: f64) -> Self {
+        Self { mean: factor, ..self }
+    }
+
+    /// The [factor](Self::factor), once enough ordinary batches tell it.
+    pub fn learned(&self) -> Option<f64> {
+        (self.tail.len() >= SOME).then_some(self.mean)
+    }
+
     /// Takes in that a batch of `rows` rows took `duration`.
     pub fn observe(&mut self, rows: usize, duration: Duration) {
         let ratio = duration.as_secs_f64() / self.base(rows);

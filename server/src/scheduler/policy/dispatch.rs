@@ -39,8 +39,10 @@ impl<J: Job> BatchPolicy<J> {
             let calm = self.queue.rows() == window.rows || now >= self.crowded_at.saturating_add(CALM_AFTER);
             let in_time = |duration: Duration| now.saturating_add(duration) <= window.deadline;
             let idle = self.lanes.is_idle();
-            let mut lane =
-                if lone && idle && self.prefers_wide(window.rows) { Lane::Wide } else { Lane::Narrow };
+            let mut lane = Lane::Narrow;
+            if lone && idle {
+                lane = self.lane_for_lone(now, window.rows);
+            }
             let on = |lane| self.profiles.of(lane).expected(window.rows);
             if lane == Lane::Wide && !in_time(on(lane)) && in_time(on(Lane::Narrow)) {
                 lane = Lane::Narrow;

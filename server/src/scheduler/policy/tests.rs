@@ -3,6 +3,7 @@
 mod configured;
 mod fairness;
 mod properties;
+mod trials;
 
 use std::cell::Cell;
 use std::rc::Rc;
