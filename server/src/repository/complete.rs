@@ -9,7 +9,7 @@ use convoy_proto::inference::{self, ModelConfig, ModelInput, ModelOutput};
 use sandbox::Resize;
 
 use super::config::WrittenConfig;
-use super::parameters::Parameters;
+use super::parameters::{OF_IMAGES, Parameters};
 use super::version::VisionInput;
 use crate::scheduler::{InputSpec, Layout, PixelConversion, PixelInput, PixelType, Signature};
 use crate::tensor::{DataType, Shape, TensorSpec};
@@ -223,6 +223,13 @@ fn image_input(
             "the parameters mean and scale are for a model with a float image input, and this one has none"
                 .to_owned(),
         );
+    }
+    if image.is_none()
+        && let Some(name) = OF_IMAGES.into_iter().find(|name| config.parameters.contains_key(*name))
+    {
+        return Err(format!(
+            "the parameter {name} is for a model with an image input, and this one has none"
+        ));
     }
     if let Some((at, pixels)) = &image {
         config.input[*at].format = match pixels.conversion.layout() {

@@ -36,7 +36,7 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<WrittenConfig, LoadError>
     let has_max_batch_size =
         DynamicMessage::parse_text_format(descriptor, &format!("max_batch_size: 1 {text}")).is_err();
     refuse_unsupported(&config).map_err(|detail| failed(None, detail))?;
-    warn_of_unused(path, &config);
+    warn_of_unused(&path.display().to_string(), &config);
     Ok(WrittenConfig { config, has_max_batch_size })
 }
 
@@ -52,6 +52,7 @@ pub(crate) fn parse_json(text: &str) -> Result<WrittenConfig, String> {
     let message = DynamicMessage::deserialize(descriptor()?, value).map_err(|error| error.to_string())?;
     let config = message.transcode_to::<ModelConfig>().map_err(|error| error.to_string())?;
     refuse_unsupported(&config)?;
+    warn_of_unused("the parameter `config` of a load", &config);
     Ok(WrittenConfig { config, has_max_batch_size })
 }
 
@@ -147,13 +148,29 @@ fn refuse_unsupported(config: &ModelConfig) -> Result<(), String> {
         if input.allow_ragged_batch {
             return Err(format!("allow_ragged_batch of `{}` is not supported", input.name));
         }
+        if input.optional {
+            return Err(format!(
+                "optional of input `{}` is not supported: every input must be sent, so take it out",
+                input.name
+            ));
+        }
     }
     Ok(())
 }
 
 /// Says what is understood but has no effect.
-fn warn_of_unused(path: &Path, config: &ModelConfig) {
+fn warn_of_unused(from: &str, config: &ModelConfig) {
+    let fields = unused(config);
+    if !fields.is_empty() {
+        let fields = fields.join(", ");
+        tracing::warn!(from, fields, "The model's configuration sets what has no effect here");
+    }
+}
+
+/// What changes no answer, and not how soon it comes either, since nothing of it is here.
+fn unused(config: &ModelConfig) -> Vec<&'static str> {
     let mut unused = config.optimization.as_ref().map(acceleration::unused).unwrap_or_default();
+    let groups = &config.instance_group;
     let fields = [
         ("model_warmup", !config.model_warmup.is_empty()),
         ("response_cache", config.response_cache.is_some()),
@@ -161,11 +178,16 @@ fn warn_of_unused(path: &Path, config: &ModelConfig) {
         ("model_repository_agents", config.model_repository_agents.is_some()),
         ("cc_model_filenames", !config.cc_model_filenames.is_empty()),
         ("metric_tags", !config.metric_tags.is_empty()),
+        ("runtime", !config.runtime.is_empty()),
+        ("is_non_linear_format_io", config.input.iter().any(|input| input.is_non_linear_format_io)),
+        ("is_non_linear_format_io", config.output.iter().any(|output| output.is_non_linear_format_io)),
+        ("instance_group.rate_limiter", groups.iter().any(|group| group.rate_limiter.is_some())),
+        ("instance_group.profile", groups.iter().any(|group| !group.profile.is_empty())),
+        ("instance_group.host_policy", groups.iter().any(|group| !group.host_policy.is_empty())),
     ];
     unused.extend(fields.into_iter().filter(|field| field.1).map(|field| field.0));
-    if !unused.is_empty() {
-        tracing::warn!(path = %path.display(), fields = unused.join(", "), "The model's configuration sets what has no effect here");
-    }
+    unused.dedup();
+    unused
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ const KNOWN: [&str; 25] = [
 const IMAGE_INPUT: &str = "the declared tensor, UINT8 [n,h,w,3], or BYTES [n] or [n,1] of encoded images";
 const DETECTIONS_OUTPUT: &str = "detections: BYTES [n], on request, a JSON array for each row; coordinates from 0 to 1 \
      of the image for encoded images, else of the tensor";
+/// Those that only a model with an image input has a use for.
+pub(crate) const OF_IMAGES: [&str; 4] = ["fit", "filter", "color", "decode"];
 /// Those that only a detector has.
 const OF_DETECTION: [&str; 7] = [
     "keep_classes",

@@ -111,6 +111,16 @@ pub(crate) fn tell(
     nodes: &[ProviderNodes],
     fallback_reason: Option<&str>,
 ) {
+    if let Some(given) = parameters.get("execution_provider")
+        && given.string_value.trim() != provider.as_str()
+    {
+        tracing::warn!(
+            given = given.string_value,
+            %provider,
+            "The parameter execution_provider has no effect: it tells what a model runs on. An instance_group of KIND_GPU \
+             or KIND_CPU, or --device, chooses that"
+        );
+    }
     let mut put = |name: &str, value: &str| {
         parameters.insert(name.to_owned(), ModelParameter { string_value: value.to_owned() })
     };
@@ -140,6 +150,7 @@ mod tests {
 
     use super::*;
     use crate::repository::config;
+    use crate::test_logs;
     use std::path::Path;
 
     fn parse(text: &str) -> ModelConfig {
@@ -199,5 +210,19 @@ mod tests {
         );
         assert!(device("instance_group [ { kind: KIND_GPU }, { kind: KIND_CPU } ]", Device::Auto).is_err());
         assert!(device("instance_group [ { kind: KIND_MODEL } ]", Device::Auto).is_err());
+    }
+
+    #[test]
+    fn a_provider_that_is_only_written_down_is_warned_of() {
+        let tell_given = |given: Option<&str>| {
+            let given = given.map(|given| ModelParameter { string_value: given.to_owned() });
+            let mut parameters: HashMap<_, _> =
+                given.into_iter().map(|given| ("execution_provider".to_owned(), given)).collect();
+            let levels = test_logs::levels(|| tell(&mut parameters, ExecutionProvider::Cpu, &[], None));
+            assert_eq!(parameters["execution_provider"].string_value, "cpu");
+            levels
+        };
+        assert_eq!(tell_given(Some("cuda")), ["WARN"]);
+        assert!(tell_given(Some("cpu")).is_empty() && tell_given(None).is_empty());
     }
 }

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::test_logs;
 
 fn parse_text(text: &str) -> Result<WrittenConfig, String> {
     parse(Path::new("m/config.pbtxt"), text).map_err(|error| error.to_string())
@@ -52,6 +53,7 @@ fn what_is_not_supported_is_refused() {
         ("input [ { name: \"x\" reshape { shape: [ 1 ] } } ]", "reshape of `x`"),
         ("output [ { name: \"y\" is_shape_tensor: true } ]", "is_shape_tensor of `y`"),
         ("input [ { name: \"x\" allow_ragged_batch: true } ]", "allow_ragged_batch"),
+        ("input [ { name: \"x\" optional: true } ]", "optional of input `x`"),
         ("batch_input [ { target_name: \"x\" } ]", "batch_input"),
         ("model_operations { op_library_filename: \"x.so\" }", "model_operations"),
     ] {
@@ -84,4 +86,27 @@ fn json_is_read_as_triton_clients_write_it() {
         let error = parse_json(text).unwrap_err();
         assert!(error.contains(part), "{text}: {error}");
     }
+}
+
+#[test]
+fn what_has_no_effect_is_warned_of_once_and_named() {
+    let text = "runtime: \"libonnx.so\" input [ { name: \"x\" is_non_linear_format_io: true } ]
+        output [ { name: \"y\" is_non_linear_format_io: true } ] optimization { priority: PRIORITY_MAX }
+        instance_group [ { name: \"a\" rate_limiter { priority: 2 } }, { profile: [ \"1\" ] host_policy: \"p\" } ]";
+    let config = parse_text(text).unwrap().config;
+    assert_eq!(
+        unused(&config),
+        [
+            "optimization.priority",
+            "runtime",
+            "is_non_linear_format_io",
+            "instance_group.rate_limiter",
+            "instance_group.profile",
+            "instance_group.host_policy"
+        ]
+    );
+    assert_eq!(test_logs::levels(|| drop(parse_text(text).unwrap())), ["WARN"]);
+    assert_eq!(test_logs::levels(|| drop(parse_json(r#"{"runtime": "x"}"#).unwrap())), ["WARN"]);
+    let used = "instance_group [ { name: \"a\" count: 2 } ] input [ { name: \"x\" dims: [ 1 ] } ]";
+    assert!(test_logs::levels(|| drop(parse_text(used).unwrap())).is_empty());
 }
