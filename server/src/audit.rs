@@ -8,9 +8,9 @@
 
 use crate::config::{AuditUserId, Config};
 use hmac::{Hmac, Mac as _};
+use service_kit::hexadecimal;
 use sha2::Sha256;
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 /// Bytes of the HMAC that are written: 32 hexadecimal digits.
@@ -96,14 +96,6 @@ pub(crate) fn milliseconds(duration: Duration) -> f64 {
 
 fn keyed(key: &[u8]) -> Hmac<Sha256> {
     Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

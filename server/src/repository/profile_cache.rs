@@ -8,6 +8,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use service_kit::hexadecimal;
 use sha2::{Digest as _, Sha256};
 
 use super::kept_profile::Factors;
@@ -119,7 +120,7 @@ impl ProfileCache {
 
     fn path(&self, key: &ProfileKey) -> PathBuf {
         let key = serde_json::to_vec(key).expect("a key has only texts and numbers");
-        self.folder.join(format!("{}.json", &hex(&Sha256::digest(key))[..32]))
+        self.folder.join(format!("{}.json", &hexadecimal(&Sha256::digest(key))[..32]))
     }
 }
 
@@ -145,11 +146,7 @@ fn warn(path: &Path, detail: &str) {
 pub(crate) fn sha256_of(path: &Path) -> io::Result<String> {
     let mut hasher = Sha256::new();
     io::copy(&mut File::open(path)?, &mut hasher)?;
-    Ok(hex(&hasher.finalize()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(hexadecimal(&hasher.finalize()))
 }
 
 /// The processor's name, as Linux gives it; empty elsewhere.

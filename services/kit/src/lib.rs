@@ -6,6 +6,7 @@
 //! | [`json_error`] | [`JsonError`]: the body of every failed REST answer |
 //! | [`identifier`] | the rule for request and user ids |
 //! | [`base64_text`] | base64 as clients really send it: white space skipped, padding optional |
+//! | [`hexadecimal`](mod@hexadecimal) | bytes in hexadecimal |
 //! | [`readable`](mod@readable) | texts with callers' words, short and on one line |
 //! | [`readiness`] | [`Readiness`]: a latch that each part holds until it can do its work |
 //! | [`shutdown`] | [`Shutdown`]: draining, then stopping |
@@ -23,6 +24,7 @@ pub mod api_docs;
 pub mod base64_text;
 pub mod connection;
 pub mod error;
+pub mod hexadecimal;
 pub mod http_server;
 pub mod identifier;
 pub mod json_error;
@@ -42,6 +44,7 @@ pub use connection::{Connection, ConnectionHandle};
 pub use error::ErrorCode;
 #[cfg(feature = "grpc")]
 pub use grpc_status::{code_of_status, status};
+pub use hexadecimal::hexadecimal;
 pub use json_error::JsonError;
 pub use listening::{Listening, cannot_listen};
 pub use readable::readable;

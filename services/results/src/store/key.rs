@@ -3,6 +3,7 @@
 
 use super::error::OpenError;
 use hmac::{Hmac, Mac as _};
+use service_kit::hexadecimal;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -112,7 +113,7 @@ impl fmt::Display for Hex<'_> {
 }
 
 fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    f.write_str(&hexadecimal(bytes))
 }
 
 fn parse_hex(text: &str) -> Option<[u8; 32]> {

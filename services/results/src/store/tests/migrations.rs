@@ -68,7 +68,7 @@ async fn copies_that_an_earlier_version_left_are_overwritten_after_the_migration
 fn the_migrations_that_were_released_are_as_they_were() {
     use sha2::Digest as _;
     let text = include_str!("../../../migrations/0001_predictions.sql");
-    let hash: String = sha2::Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = service_kit::hexadecimal(&sha2::Sha256::digest(text));
     assert_eq!(
         hash, "1a3d01dc5089b6953976c736cefae6c5e74f7eb209b25b8e98b89a46f82cc89c",
         "a database of this version would be migrated in two ways"
