@@ -14,6 +14,7 @@ mod instances;
 mod kept_profile;
 mod labels;
 mod load;
+mod load_thread;
 mod observer;
 mod operations;
 mod parameters;
@@ -46,6 +47,7 @@ use operations::Shared;
 pub use crate::scheduler::{InferenceRequest, InferenceResponse};
 pub use crate::tensor::TensorSpec;
 pub use control::{ControlParameters, IndexEntry, ParameterValue};
+pub(crate) use operations::log_not_loaded;
 pub use statistics::{BatchStatistics, InferStatistics, ModelStatistics, StatisticDuration};
 pub use version::{DETECTIONS_OUTPUT, ModelVersion, Task, VisionInput};
 
@@ -161,7 +163,7 @@ impl ModelRepository {
     pub fn load(config: &RepositoryConfig, observer: Arc<dyn ServingObserver>) -> Result<Self, LoadError> {
         let repository = Self::open(config, observer)?;
         match repository.load_chosen().into_iter().next() {
-            Some(error) => Err(error),
+            Some((_, error)) => Err(error),
             None => Ok(repository),
         }
     }
@@ -173,9 +175,9 @@ impl ModelRepository {
         self.shared.hold_until_served(readiness);
     }
 
-    /// Loads what is to be served from the start, one model after the other, and gives what went wrong: a model that
-    /// cannot be loaded leaves the others alone. Blocking: seconds for each.
-    pub fn load_chosen(&self) -> Vec<LoadError> {
+    /// Loads what is to be served from the start, one model after the other, and gives what went wrong, by the model's
+    /// name, for the caller to log: a model that cannot be loaded leaves the others alone. Blocking: seconds for each.
+    pub fn load_chosen(&self) -> Vec<(String, LoadError)> {
         self.shared.load_chosen()
     }
 

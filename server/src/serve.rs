@@ -6,7 +6,7 @@ use crate::error::LoadError;
 use crate::gpu::GpuHealth;
 use crate::grpc::{self, GrpcError};
 use crate::metrics::Metrics;
-use crate::repository::{ModelControlMode, ModelRepository, RepositoryConfig};
+use crate::repository::{ModelControlMode, ModelRepository, RepositoryConfig, log_not_loaded};
 use crate::rest;
 use crate::state::ServingState;
 use sandbox::Sandbox;
@@ -237,12 +237,15 @@ async fn load(config: &Config, models: &Arc<ModelRepository>) -> Result<(), RunE
     let errors = tokio::task::spawn_blocking(move || loader.load_chosen()).await?;
     let served = models.versions().len();
     let failed = errors.len();
+    let mut errors = errors.into_iter();
     let can_change = config.control.model_control_mode == ModelControlMode::Explicit;
-    if let Some(error) = errors.into_iter().next()
-        && served == 0
-        && !can_change
-        && config.control.strict_readiness
-    {
+    let ends = served == 0 && !can_change && config.control.strict_readiness;
+    // The first is told as the reason why the server ends.
+    let reason = if ends { errors.next() } else { None };
+    for (model, error) in errors {
+        log_not_loaded(&model, &error);
+    }
+    if let Some((_, error)) = reason {
         return Err(error.into());
     }
     tracing::info!(

@@ -13,6 +13,8 @@ use crate::error::LoadError;
 
 /// Name of a model's configuration.
 const CONFIG_FILE: &str = "config.pbtxt";
+/// What stands in messages for the path of a configuration that came with a load.
+const GIVEN_CONFIG: &str = "The parameter `config`";
 /// Name of the model file in a version's folder, unless the configuration names another.
 const MODEL_FILE: &str = "model.onnx";
 
@@ -29,6 +31,18 @@ pub(crate) struct ModelSource {
     pub(crate) config_path: PathBuf,
     /// The versions to serve, newest first: number and model file.
     pub(crate) versions: Vec<(u64, PathBuf)>,
+}
+
+impl ModelSource {
+    /// Whether there is a configuration, in a file or given with the load.
+    pub(crate) fn is_configured(&self) -> bool {
+        self.config_path == Path::new(GIVEN_CONFIG) || self.config_path.is_file()
+    }
+
+    /// What is wrong with the configuration.
+    pub(crate) fn config_error(&self, detail: String) -> LoadError {
+        LoadError::Config { path: self.config_path.clone(), line: None, detail }
+    }
 }
 
 /// The names of the models at `path`, a repository or one `.onnx` file, sorted; nothing of them is read yet.
@@ -149,7 +163,7 @@ fn model_folder(
 
 /// Where a model's configuration is; a given one is no file.
 fn config_path(folder: &Path, given: Option<&WrittenConfig>) -> PathBuf {
-    given.map_or_else(|| folder.join(CONFIG_FILE), |_| PathBuf::from("The parameter `config`"))
+    given.map_or_else(|| folder.join(CONFIG_FILE), |_| PathBuf::from(GIVEN_CONFIG))
 }
 
 /// The folders of a model's versions.

@@ -41,7 +41,13 @@ pub(crate) fn load_version(
 ) -> Result<ModelVersion, LoadError> {
     let no_file = |detail| LoadError::Model { path: file.clone(), detail };
     if !file.is_file() {
-        return Err(no_file("there is no such file".to_owned()));
+        let named = &source.written.config.default_model_filename;
+        return Err(match named.is_empty() {
+            true => no_file("there is no such file".to_owned()),
+            false => source.config_error(format!(
+                "default_model_filename is `{named}`, and version {number} has no such file"
+            )),
+        });
     }
     let looked_at = Arc::new(ModelFile::look_at(file).map_err(no_file)?);
     let loading = Loading { runtime, repository, source, file: &looked_at };
@@ -323,10 +329,10 @@ impl Loading<'_> {
 
     fn config_error(&self, detail: String) -> LoadError {
         // Where there is no configuration, what is missing from it is said of the model.
-        if !self.source.config_path.is_file() {
-            return self.model_error(detail);
+        match self.source.is_configured() {
+            true => self.source.config_error(detail),
+            false => self.model_error(detail),
         }
-        LoadError::Config { path: self.source.config_path.clone(), line: None, detail }
     }
 
     fn model_error(&self, detail: String) -> LoadError {

@@ -2,7 +2,6 @@
 //! model, and only one load at a time altogether: a load measures how fast the model is, and two of them would measure
 //! each other. They go on when whoever asked for them is gone.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -17,6 +16,7 @@ use super::config::WrittenConfig;
 use super::control::{ControlParameters, IndexEntry, check_unload_parameters, given_config};
 use super::discover::{self, ModelSource};
 use super::load::load_version;
+use super::load_thread::{on_a_thread_for, panic_message};
 use super::observer::Watchers;
 use super::preprocessing;
 use super::registry::{LoadId, ModelState, Outcome, Registry};
@@ -129,18 +129,19 @@ impl Shared {
         }
     }
 
-    pub(super) fn load_chosen(&self) -> Vec<LoadError> {
+    /// What could not be loaded, by the model's name; it is the caller's to log.
+    pub(super) fn load_chosen(&self) -> Vec<(String, LoadError)> {
         let _working = self.work.begin();
         let mut errors = Vec::new();
         for name in &self.chosen {
             match self.load(name, None) {
                 Ok(()) => {}
-                Err(LoadFailure::Failed(error)) => errors.push(error),
+                Err(LoadFailure::Failed(error)) => errors.push((name.clone(), error)),
                 Err(LoadFailure::NotFound) => {
                     let detail = format!("it holds no model `{name}`");
                     let error = LoadError::Repository { path: self.config.path.clone(), detail };
                     self.registry_mut().refused(name, &error.to_string());
-                    errors.push(error);
+                    errors.push((name.clone(), error));
                 }
                 Err(LoadFailure::Stopping) => break,
             }
@@ -162,7 +163,9 @@ impl Shared {
             Err(LoadFailure::NotFound) => Err(ServingError::ModelNotFound { name: name.to_owned() }),
             Err(LoadFailure::Stopping) => Err(stopping()),
             Err(LoadFailure::Failed(error)) => {
-                Err(ServingError::InvalidInput(format!("Model `{name}` cannot be loaded: {error}")))
+                log_not_loaded(name, &error);
+                let why = self.without_paths(&error.to_string());
+                Err(ServingError::InvalidInput(format!("Model `{name}` cannot be loaded: {why}")))
             }
         }
     }
@@ -286,7 +289,7 @@ impl Shared {
         let given_back = self.registry_mut().finish(name, load, outcome);
         drop(given_back);
         if let Some(error) = first_error {
-            return Err(self.failed(name, error));
+            return Err(LoadFailure::Failed(error));
         }
         lock(&self.holds).remove(name);
         Ok(())
@@ -310,10 +313,12 @@ impl Shared {
             let retirement = self.retirement(&source.name, version.0, id);
             load_version(&self.runtime, &self.config, source, version, sandbox, watchers, retirement)
         };
-        let model = catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|panic| {
-            let detail = format!("loading it failed unexpectedly: {}", panic_message(&*panic));
-            Err(LoadError::Model { path: version.1.clone(), detail })
-        })?;
+        let model = on_a_thread_for(&source.name, || catch_unwind(AssertUnwindSafe(load))).unwrap_or_else(
+            |panic| {
+                let detail = format!("loading it failed unexpectedly: {}", panic_message(&*panic));
+                Err(LoadError::Model { path: version.1.clone(), detail })
+            },
+        )?;
         if let Some(reason) = model.fallback_reason()
             && !self.fallback_is_told.swap(true, Ordering::Relaxed)
         {
@@ -352,28 +357,34 @@ impl Shared {
         }
     }
 
+    /// What a client is told: where the repository lies is the operator's affair.
+    fn without_paths(&self, text: &str) -> String {
+        let path = &self.config.path;
+        let root = if path.is_file() { path.parent().unwrap_or(path) } else { path };
+        let root = root.display().to_string();
+        if root.is_empty() {
+            text.to_owned()
+        } else {
+            text.replace(&format!("{}/", root.trim_end_matches('/')), "")
+        }
+    }
+
     /// What lies there cannot be loaded; what was served before still is.
     fn refuse(&self, name: &str, error: LoadError) -> LoadFailure {
         let mut registry = self.registry_mut();
         registry.want(name);
         registry.refused(name, &error.to_string());
-        self.failed(name, error)
-    }
-
-    fn failed(&self, name: &str, error: LoadError) -> LoadFailure {
-        tracing::error!(model = name, %error, "A model could not be loaded");
         LoadFailure::Failed(error)
     }
 }
 
-fn stopping() -> ServingError {
-    ServingError::Unavailable("The server is stopping.".to_owned())
+/// A failure is told once: in the log, or as the reason why the server ends.
+pub(crate) fn log_not_loaded(model: &str, error: &LoadError) {
+    tracing::error!(model, %error, "A model could not be loaded");
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("a panic without a message").to_owned()
+fn stopping() -> ServingError {
+    ServingError::Unavailable("The server is stopping.".to_owned())
 }
 
 #[cfg(test)]

@@ -260,7 +260,7 @@ fn a_model_that_cannot_be_served_is_a_clear_error() {
             &format!("{DETECTION} parameters {{ key: \"keep_classes\" value {{ string_value: \"bird\" }} }}"),
             "names `bird`",
         ),
-        ("planar", "default_model_filename: \"other.onnx\"", "there is no such file"),
+        ("planar", "default_model_filename: \"other.onnx\"", "version 1 has no such file"),
     ] {
         let Err(error) = load_models(&[("m", file, config)]) else {
             panic!("{file} is served with {config:?}")

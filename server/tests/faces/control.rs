@@ -297,7 +297,28 @@ async fn a_load_brings_its_configuration_along() {
     let request = convoy_proto::inference::ModelConfigRequest { name: "m".to_owned(), ..Default::default() };
     let config = client.model_config(request).await.unwrap().into_inner().config.unwrap();
     assert_eq!(config.max_batch_size, 2);
-    let status = client.repository_model_load(with("{")).await.unwrap_err();
-    assert_eq!(status.code(), Code::InvalidArgument);
+    let server_path = root.path().to_str().unwrap();
+    for (given, part) in [
+        ("{", "The parameter `config` is no configuration"),
+        (r#"{"input": [{"name": "none"}]}"#, "The parameter `config`: the model file has no input `none`"),
+        (
+            r#"{"default_model_filename": "x.onnx"}"#,
+            "The parameter `config`: default_model_filename is `x.onnx`",
+        ),
+        (
+            r#"{"parameters": {"fit": {"string_value": "crop"}}}"#,
+            "The parameter `config`: the parameter fit is for",
+        ),
+    ] {
+        let status = client.repository_model_load(with(given)).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().contains(part), "{status}");
+        assert!(!status.message().contains(server_path) && !status.message().contains("m/1"), "{status}");
+    }
+    // What is wrong with a file names it as it lies in the repository, wherever that is.
+    std::fs::write(root.path().join("m/1/model.onnx"), "no model").unwrap();
+    let status = client.repository_model_load(with("{}")).await.unwrap_err();
+    assert!(status.message().contains("The model m/1/model.onnx"), "{status}");
+    assert!(!status.message().contains(server_path), "{status}");
     stop(server).await;
 }

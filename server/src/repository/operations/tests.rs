@@ -126,7 +126,7 @@ async fn a_broken_model_leaves_the_others_serving_and_says_why() {
     let error = repository.get("good", "").err().unwrap();
     assert!(matches!(&error, ServingError::Unavailable(text) if text.contains("being loaded")), "{error}");
 
-    let errors: Vec<String> = repository.load_chosen().iter().map(ToString::to_string).collect();
+    let errors: Vec<String> = repository.load_chosen().iter().map(|(_, error)| error.to_string()).collect();
     assert!(errors[0].contains("config.pbtxt:1: ") && errors[1].contains("file/2/model.onnx"), "{errors:?}");
     let lines = repository.index(false);
     let states: Vec<_> = lines.iter().map(|line| (&*line.name, &*line.version, line.state)).collect();
@@ -374,4 +374,16 @@ async fn loads_and_unloads_survive_a_shutdown_in_their_middle() {
             assert!(ask(&model).await.is_err(), "nothing is accepted after a shutdown");
         }
     }
+}
+
+#[test]
+fn a_component_that_cannot_be_used_is_not_logged_by_who_hands_on_why() {
+    let root = lookup();
+    fs::write(root.path().join("m/preprocess.wasm"), "no component").unwrap();
+    let config = config(root.path(), ModelControlMode::None, &[]);
+    let repository = ModelRepository::open(&config, Arc::new(NoObserver)).unwrap();
+    let mut errors = Vec::new();
+    let logged = crate::test_logs::levels(|| errors = repository.load_chosen());
+    assert!(errors[0].0 == "m" && errors[0].1.to_string().contains("preprocess.wasm"), "{errors:?}");
+    assert!(!logged.contains(&"ERROR".to_owned()), "{logged:?}");
 }
