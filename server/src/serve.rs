@@ -152,6 +152,7 @@ pub async fn run(
                     () = shutdown.stopping() => return Ok(()),
                 }
                 let listener = grpc.listen(BACKLOG)?;
+                readiness.opened();
                 drop(port_closed);
                 Ok(grpc::serve(
                     listener,

@@ -129,6 +129,11 @@ impl Fleet {
         }
     }
 
+    /// Whether calls may have come to one of them, though not all are ready.
+    pub fn has_opened(&self) -> bool {
+        self.services.iter().any(|service| service.readiness.has_opened())
+    }
+
     /// What is being waited for, each with the service's name.
     pub fn waiting_for(&self) -> Vec<String> {
         let holds = self.services.iter().flat_map(|service| {

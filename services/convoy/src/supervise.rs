@@ -62,8 +62,7 @@ async fn serve(program: impl Program) -> Result<(), Failure> {
     let (end, was_ready) = until_the_end(&mut fleet, &process, &mut signals).await;
     // A file that stays says that the process is ready: better none at all than a wrong one.
     let removed = process.remove_ready_file();
-    // Nobody was sent to a process that never was ready: there is nobody to turn away.
-    let delay = if was_ready { process.shutdown_delay } else { Duration::ZERO };
+    let delay = delay(&process, was_ready, &fleet);
     let stopped = stop(fleet, &end, delay, process.shutdown_grace, signals).await;
     end.result(was_ready).and(stopped).and(removed)
 }
@@ -84,6 +83,11 @@ impl End {
             Self::Own(failure) => Err(failure),
         }
     }
+}
+
+/// How long callers have to notice that the process stops. While nothing was open for calls there is nobody to turn away.
+fn delay(process: &ProcessArgs, was_ready: bool, fleet: &Fleet) -> Duration {
+    if was_ready || fleet.has_opened() { process.shutdown_delay } else { Duration::ZERO }
 }
 
 async fn until_the_end(fleet: &mut Fleet, process: &ProcessArgs, signals: &mut Signals) -> (End, bool) {
@@ -119,11 +123,8 @@ async fn stop(
         }
         // Requests fail already: the sooner the process ends, the sooner it is started again.
         End::Service(ended) => {
-            warn!(
-                service = ended.service,
-                reason = ended.reason,
-                "a service ended by itself: stopping the others"
-            );
+            // Why is said once, when the process ends.
+            warn!(service = ended.service, "a service ended by itself: stopping the others");
             Duration::ZERO
         }
         End::Own(_) => Duration::ZERO,
@@ -152,5 +153,51 @@ impl ProcessArgs {
         ready_file::remove(path).map_err(|error| {
             Failure::CannotStart(format!("The ready file {} cannot be removed: {error}.", path.display()))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::fleet::Service;
+    use crate::ready_file::Addresses;
+    use clap::Parser as _;
+    use std::convert::Infallible;
+
+    #[derive(clap::Parser)]
+    struct Args {
+        #[command(flatten)]
+        process: ProcessArgs,
+    }
+
+    /// A model-serving with a broken model is never ready, and answers calls for the others.
+    #[tokio::test]
+    async fn who_was_open_for_calls_waits_for_them_though_it_never_was_ready() {
+        let Args { process } = Args::try_parse_from(["test", "--shutdown-delay", "7s"]).unwrap();
+        let (open, mut may_open) = (std::sync::Arc::new(tokio::sync::Notify::new()), None);
+        let service = Service::start("models", |readiness, shutdown| {
+            let hold = readiness.hold("model broken");
+            may_open = Some(readiness.clone());
+            let open = open.clone();
+            async move {
+                open.notified().await;
+                readiness.opened();
+                shutdown.stopping().await;
+                drop(hold);
+                Ok::<(), Infallible>(())
+            }
+        });
+        let readiness = may_open.unwrap();
+        let fleet = Fleet::new(Addresses::default(), vec![service]);
+        assert_eq!(delay(&process, false, &fleet), Duration::ZERO, "nobody can have called");
+        open.notify_one();
+        while !readiness.has_opened() {
+            tokio::task::yield_now().await;
+        }
+        assert!(!readiness.is_ready());
+        assert_eq!(delay(&process, false, &fleet), Duration::from_secs(7));
+        fleet.stop(Duration::ZERO, Duration::from_secs(60)).await.unwrap();
     }
 }

@@ -9,6 +9,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
@@ -23,6 +24,7 @@ struct Shared {
     /// Names of what is being waited for, with a number that keeps two of one name apart.
     holds: Mutex<Holds>,
     ready: watch::Sender<bool>,
+    open: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +44,13 @@ pub struct Hold {
 impl Readiness {
     /// A latch that nobody holds: ready.
     pub fn new() -> Self {
-        Self { shared: Arc::new(Shared { holds: Mutex::default(), ready: watch::Sender::new(true) }) }
+        Self {
+            shared: Arc::new(Shared {
+                holds: Mutex::default(),
+                ready: watch::Sender::new(true),
+                open: AtomicBool::new(false),
+            }),
+        }
     }
 
     /// Makes the service unready until the returned value is dropped. `what` is shown to those who ask why.
@@ -72,6 +80,17 @@ impl Readiness {
         let mut changes = self.watch();
         // The sender lives as long as `self`, so the wait cannot fail.
         let _ = changes.wait_for(|ready| *ready).await;
+    }
+
+    /// Notes that calls may come from now on, ready or not: a listener for them is open.
+    pub fn opened(&self) {
+        self.shared.open.store(true, Ordering::Release);
+    }
+
+    /// Whether calls may have come: it was said to be [open](Self::opened). Who stops has to give those
+    /// who call time to notice.
+    pub fn has_opened(&self) -> bool {
+        self.shared.open.load(Ordering::Acquire)
     }
 
     /// Follows the readiness: `true` is ready.
