@@ -90,6 +90,13 @@ mod tests {
 
     use super::*;
     use crate::repository::shapes::{InstanceShape, Measurements, ShapeLatencies, candidates};
+    use crate::repository::{InferenceRequest, ModelRepository, RepositoryConfig};
+    use crate::scheduler::NoObserver;
+    use crate::tensor::{DataType, Shape, Tensor};
+    use crate::test_models;
+    use serde_json::Value;
+    use std::fs;
+    use std::sync::Arc;
     use std::time::Duration;
 
     fn kept(folder: &std::path::Path) -> KeptProfile {
@@ -147,5 +154,55 @@ mod tests {
         let learned = |narrow, wide| Factors { narrow, wide };
         assert!(!learned(0.95, 1.0).is_worth_keeping_instead_of(Factors::default()));
         assert!(learned(1.0, 0.5).is_worth_keeping_instead_of(Factors::default()));
+    }
+
+    /// The model as it is measured, and then as it would have been on a machine a thousand times as slow.
+    #[tokio::test]
+    async fn a_version_that_stops_keeps_what_it_has_learned() {
+        let models = test_models::repository(&[("m", "lookup", "max_batch_size: 4")]);
+        let cache = tempfile::tempdir().unwrap();
+        let config = RepositoryConfig {
+            onnxruntime_lib: Some(test_models::library()),
+            profile_time: Duration::from_millis(100),
+            profile_cache: Some(cache.path().to_owned()),
+            slo: None,
+            ..RepositoryConfig::new(models.path())
+        };
+        let load = || ModelRepository::load(&config, Arc::new(NoObserver)).unwrap();
+        // What was measured while the machine did much else is not kept.
+        let file = loop {
+            drop(load());
+            let mut files = fs::read_dir(cache.path().join("profiles")).into_iter().flatten();
+            if let Some(file) = files.next() {
+                break file.unwrap().path();
+            }
+        };
+        let read = || serde_json::from_str::<Value>(&fs::read_to_string(&file).unwrap()).unwrap();
+        let mut entry = read();
+        for shape in entry["measurements"].as_array_mut().unwrap() {
+            for size in shape["milliseconds"].as_array_mut().unwrap() {
+                size[1] = (size[1].as_f64().unwrap() * 1000.0).into();
+            }
+        }
+        fs::write(&file, entry.to_string()).unwrap();
+
+        let repository = load();
+        let model = repository.get("m", "").unwrap();
+        for _ in 0..2_000 {
+            let index = Tensor {
+                name: "index".to_owned(),
+                datatype: DataType::Int64,
+                shape: Shape::from([1, 1]),
+                data: 1_i64.to_le_bytes().to_vec().into(),
+            };
+            let request = InferenceRequest { inputs: vec![index], ..InferenceRequest::default() };
+            model.infer(request, None).await.unwrap();
+        }
+        repository.shutdown();
+        let factors = read()["factors"].clone();
+        let least =
+            ["narrow", "wide"].map(|lane| factors[lane].as_f64().unwrap()).into_iter().reduce(f64::min);
+        assert!(least.unwrap() < 0.2, "{factors}");
+        assert_eq!(read()["measurements"], entry["measurements"]);
     }
 }
