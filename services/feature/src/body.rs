@@ -1,9 +1,12 @@
 //! Request bodies: bounded in bytes, each and all together, and in time, and refused without cutting the client off.
 
+mod frames;
+
 use crate::Error;
 use axum::Json;
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use frames::Frames;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt as _;
@@ -14,8 +17,6 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-/// Memory that is set aside on the word of a Content-Length alone.
-const TRUSTED_LENGTH: usize = 1 << 20;
 /// Most bytes that the bodies of all open requests have together, unless one of the longest is more.
 const MAX_TOTAL_BYTES: usize = 512 << 20;
 /// A hint for clients: requests with large bodies take some tenths of a second each.
@@ -67,16 +68,19 @@ impl BodyReader {
             discard(body);
             return Err(too_large);
         }
-        let expected = declared.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
-        let mut bytes = BytesMut::with_capacity(expected.min(TRUSTED_LENGTH));
+        let busy = || Error::Busy { retry_after: RETRY_AFTER };
+        let Ok(mut frames) = Frames::new(declared.and_then(|length| usize::try_from(length).ok())) else {
+            discard(body);
+            return Err(busy());
+        };
         let mut memory = Memory::default();
         loop {
             let frame = timeout_at(bounds.deadline, body.frame())
                 .await
                 .map_err(|_| Error::BodyTooSlow { limit: bounds.timeout })?;
-            let Some(frame) = frame else { return Ok((bytes.freeze(), memory)) };
+            let Some(frame) = frame else { return Ok((frames.join().map_err(|_| busy())?, memory)) };
             let Ok(data) = frame.map_err(|_| Error::BodyCut)?.into_data() else { continue };
-            if bytes.len() + data.len() > bounds.limit {
+            if frames.length + data.len() > bounds.limit {
                 discard(body);
                 return Err(too_large);
             }
@@ -84,7 +88,7 @@ impl BodyReader {
                 discard(body);
                 return Err(busy);
             }
-            bytes.extend_from_slice(&data);
+            frames.push(data);
         }
     }
 
@@ -170,6 +174,34 @@ mod tests {
         assert_eq!(reader.memory.available_permits(), 3, "what was refused takes nothing");
         drop(memory);
         assert!(reader.read(&none, chunked(b"123", b"4"), bounds(8)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_long_body_is_copied_once_and_without_a_length_not_before_it_is_all_there() {
+        let frame = Bytes::from(vec![7; 300 << 10]);
+        let body = |count: usize| {
+            let frames: Vec<_> = (0..count).map(|_| Ok::<_, std::io::Error>(frame.clone())).collect();
+            Body::from_stream(tokio_stream::iter(frames))
+        };
+        let length = 10 * frame.len();
+        let mut declared = HeaderMap::new();
+        declared.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        for headers in [declared, HeaderMap::new()] {
+            let bytes = read(&headers, body(10), bounds(1 << 30)).await.unwrap();
+            assert!(bytes.len() == length && bytes.iter().all(|&byte| byte == 7));
+            let capacity = bytes.try_into_mut().unwrap().capacity();
+            assert_eq!(capacity, length, "it was made for this body: nothing was moved while it grew");
+        }
+        let one = read(&HeaderMap::new(), body(1), bounds(1 << 30)).await.unwrap();
+        assert_eq!(one.as_ptr(), frame.as_ptr(), "one frame is the body");
+    }
+
+    #[tokio::test]
+    async fn a_length_that_no_memory_has_is_refused() {
+        let mut declared = HeaderMap::new();
+        declared.insert(CONTENT_LENGTH, HeaderValue::from(usize::MAX));
+        let refused = read(&declared, chunked(b"12", b"3"), bounds(usize::MAX)).await.unwrap_err();
+        assert!(matches!(refused, Error::Busy { .. }), "{refused}");
     }
 
     #[tokio::test(start_paused = true)]
