@@ -25,7 +25,7 @@ fn mirror() -> &'static (Runtime, Sandbox) {
         std::fs::write(&path, component.expect("it becomes a component")).expect("it can be written");
         let config = SandboxConfig { component: Some(path), workers: 1, ..SandboxConfig::default() };
         let sandbox = Sandbox::new(config).expect("it can be used");
-        (Builder::new_current_thread().build().expect("a runtime starts"), sandbox)
+        (Builder::new_current_thread().enable_time().build().expect("a runtime starts"), sandbox)
     })
 }
 

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use wasmtime::ResourceLimiter;
 
+use crate::ticker::TICK;
+
 /// Elements that all tables of an instance may have: function pointers, of which the embedded guest has some hundreds.
 pub(crate) const MAX_TABLE_ELEMENTS: usize = 20_000;
 
@@ -31,19 +33,26 @@ pub(crate) struct Budget {
 pub(crate) struct Memory {
     limit_bytes: usize,
     used_bytes: usize,
-    refused: bool,
     meter: Option<Arc<dyn MemoryMeter>>,
-    refused_by_meter: bool,
+    refused: Option<Refused>,
+}
+
+/// Why the guest did not get the memory that it asked for last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    ByLimit,
+    ByMeter,
 }
 
 impl Memory {
     pub(crate) fn new(limit_bytes: usize, meter: Option<Arc<dyn MemoryMeter>>) -> Self {
-        Self { limit_bytes, used_bytes: 0, refused: false, meter, refused_by_meter: false }
+        Self { limit_bytes, used_bytes: 0, meter, refused: None }
     }
 
-    /// From now on the instance may have `limit_bytes`.
+    /// From now on the instance may have `limit_bytes`. What it was refused before, it did without.
     pub(crate) fn allow(&mut self, limit_bytes: usize) {
         self.limit_bytes = limit_bytes;
+        self.refused = None;
     }
 
     /// What the instance may have now.
@@ -51,15 +60,15 @@ impl Memory {
         self.limit_bytes
     }
 
-    /// Whether there was no room for it beside other work, though it is within its own limit.
+    /// Whether there was no room for what it asked for last beside other work, though it is within its own limit.
     pub(crate) fn was_refused_by_meter(&self) -> bool {
-        self.refused_by_meter
+        self.refused == Some(Refused::ByMeter)
     }
 
-    /// Whether the guest asked for more than it may have. A trap after that is for want of memory: Rust's
-    /// allocator has no other way out.
+    /// Whether what the guest asked for last, in this call, is more than it may have. If it stops itself after that, it
+    /// is for want of memory: Rust's allocator has no other way out.
     pub(crate) fn was_refused(&self) -> bool {
-        self.refused
+        self.refused == Some(Refused::ByLimit)
     }
 }
 
@@ -72,21 +81,22 @@ impl ResourceLimiter for Memory {
     ) -> wasmtime::Result<bool> {
         let used = self.used_bytes.saturating_add(desired.saturating_sub(current));
         if used > self.limit_bytes || maximum.is_some_and(|maximum| desired > maximum) {
-            self.refused = true;
+            self.refused = Some(Refused::ByLimit);
             return Ok(false);
         }
         if let Some(meter) = &self.meter
             && !meter.grow(used - self.used_bytes)
         {
-            self.refused_by_meter = true;
+            self.refused = Some(Refused::ByMeter);
             return Ok(false);
         }
         self.used_bytes = used;
+        self.refused = None;
         Ok(true)
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.refused = true;
+        self.refused = Some(Refused::ByLimit);
         Ok(())
     }
 
@@ -111,8 +121,8 @@ impl Drop for Memory {
 /// Until when, and for whom, an instance may run.
 #[derive(Debug, Clone)]
 pub(crate) struct Watch {
-    /// The end of the work that any image may be.
-    work: Slice,
+    /// The end of the time that any image may take, on whatever thread.
+    latest: Instant,
     /// The end of the time that the caller has.
     pub(crate) deadline: Option<Instant>,
     /// The end of what the instance does now.
@@ -124,17 +134,36 @@ pub(crate) struct Watch {
 }
 
 /// A bound on the processor time of the thread that runs an instance: what the instance did, however long it waited for a
-/// core. A guest has nothing else to wait for. So a verdict on an image does not depend on what the machine does besides.
+/// core. A guest has nothing else to wait for. So what is short does not depend on what the machine does besides.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Slice {
-    ends_at: Duration,
+    left: Duration,
+    /// The most that counts from one tick of the epoch to the next.
+    most_at_once: Duration,
+    /// The thread's time when it was looked at last.
+    seen: Duration,
     reason: Interrupted,
 }
 
 impl Slice {
     /// Begins now, on this thread; whoever is at work when it ends is interrupted with this reason.
     pub(crate) fn of(length: Duration, reason: Interrupted) -> Self {
-        Self { ends_at: thread_time().saturating_add(length), reason }
+        Self { left: length, most_at_once: Duration::MAX, seen: thread_time(), reason }
+    }
+
+    /// The same of the guest's time alone. While the host works for it, which is when an image is copied into its memory, no
+    /// tick is noticed, so what is longer than from one tick to the next was not the guest's.
+    pub(crate) fn without_the_hosts(length: Duration, reason: Interrupted) -> Self {
+        Self { most_at_once: TICK * 2, ..Self::of(length, reason) }
+    }
+
+    /// Whether it has ended, asked at a tick.
+    fn has_ended(&mut self) -> bool {
+        let now = thread_time();
+        let worked = now.saturating_sub(self.seen).min(self.most_at_once);
+        self.seen = now;
+        self.left = self.left.saturating_sub(worked);
+        self.left.is_zero()
     }
 }
 
@@ -159,29 +188,28 @@ pub(crate) enum Interrupted {
 }
 
 impl Watch {
-    /// From now on, on the thread that is to run the instance.
+    /// Of an instance that may run until `latest`, whatever else the machine does.
     pub(crate) fn new(
-        timeout: Duration,
+        latest: Instant,
         deadline: Option<Instant>,
         abandoned: Arc<AtomicBool>,
         stopping: Arc<AtomicBool>,
     ) -> Self {
-        Self { work: Slice::of(timeout, Interrupted::Timeout), deadline, slice: None, abandoned, stopping }
+        Self { latest, deadline, slice: None, abandoned, stopping }
     }
 
     /// Asked at each tick of the epoch, on the instance's thread: whether the instance must end, and why.
-    pub(crate) fn interrupts(&self, now: Instant) -> Option<Interrupted> {
+    pub(crate) fn interrupts(&mut self, now: Instant) -> Option<Interrupted> {
         if self.stopping.load(Ordering::Relaxed) {
             Some(Interrupted::Stopping)
         } else if self.abandoned.load(Ordering::Relaxed) {
             Some(Interrupted::Abandoned)
         } else if self.deadline.is_some_and(|deadline| now >= deadline) {
             Some(Interrupted::Deadline)
+        } else if now >= self.latest {
+            Some(Interrupted::Timeout)
         } else {
-            let worked = thread_time();
-            let over =
-                [Some(self.work), self.slice].into_iter().flatten().find(|slice| worked >= slice.ends_at);
-            over.map(|slice| slice.reason)
+            self.slice.as_mut().and_then(|slice| slice.has_ended().then_some(slice.reason))
         }
     }
 }
@@ -215,6 +243,15 @@ mod tests {
         assert!(!memory.memory_growing(0, 21, None).unwrap(), "of another memory");
         assert!(memory.was_refused());
         assert!(memory.memory_growing(0, 20, None).unwrap());
+        assert!(!memory.was_refused(), "it went on with less");
+    }
+
+    #[test]
+    fn a_refusal_in_one_call_says_nothing_of_the_next() {
+        let mut memory = Memory::new(100, None);
+        assert!(!memory.memory_growing(0, 101, None).unwrap());
+        memory.allow(100);
+        assert!(!memory.was_refused());
     }
 
     #[test]
@@ -241,19 +278,15 @@ mod tests {
         assert_eq!(meter.0.load(Ordering::Relaxed), 70);
     }
 
+    const HOUR: Duration = Duration::from_secs(3600);
+
     #[test]
     fn the_first_reason_to_stop_is_the_callers() {
         let now = Instant::now();
         let abandoned = Arc::new(AtomicBool::new(false));
-        let watch = Watch {
-            work: Slice::of(Duration::ZERO, Interrupted::Timeout),
-            deadline: Some(now + Duration::from_secs(1)),
-            slice: None,
-            abandoned: Arc::clone(&abandoned),
-            stopping: Arc::default(),
-        };
-        let with_time =
-            Watch { work: Slice::of(Duration::from_secs(3600), Interrupted::Timeout), ..watch.clone() };
+        let deadline = Some(now + Duration::from_secs(1));
+        let mut watch = Watch::new(now, deadline, Arc::clone(&abandoned), Arc::default());
+        let mut with_time = Watch { latest: now + HOUR, ..watch.clone() };
         assert_eq!(with_time.interrupts(now), None);
         assert_eq!(watch.interrupts(now), Some(Interrupted::Timeout));
         assert_eq!(watch.interrupts(now + Duration::from_secs(1)), Some(Interrupted::Deadline));
@@ -263,23 +296,44 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_ends_by_the_work_of_its_own_thread() {
-        let watch = |slice| Watch {
+    fn a_slice_ends_by_the_work_of_its_own_thread_and_all_time_by_the_clock() {
+        let now = Instant::now();
+        let watch = move |slice| Watch {
             slice: Some(slice),
-            ..Watch::new(Duration::from_secs(3600), None, Arc::default(), Arc::default())
+            ..Watch::new(now + HOUR, None, Arc::default(), Arc::default())
         };
-        let over = watch(Slice::of(Duration::ZERO, Interrupted::Probe));
-        assert_eq!(over.interrupts(Instant::now()), Some(Interrupted::Probe));
-        let short = watch(Slice::of(Duration::from_millis(2), Interrupted::Slow));
-        while short.interrupts(Instant::now()).is_none() {
+        let mut over = watch(Slice::of(Duration::ZERO, Interrupted::Probe));
+        assert_eq!(over.interrupts(now), Some(Interrupted::Probe));
+        let mut short = watch(Slice::of(Duration::from_millis(2), Interrupted::Slow));
+        while short.interrupts(now).is_none() {
             std::hint::spin_loop();
         }
-        assert_eq!(short.interrupts(Instant::now()), Some(Interrupted::Slow));
-        // This thread has no such work behind it.
+        assert_eq!(short.interrupts(now), Some(Interrupted::Slow));
+        // This thread has no such work behind it, and waiting is none; the clock goes on all the same.
         let elsewhere = std::thread::spawn(move || {
-            watch(Slice::of(Duration::from_secs(3600), Interrupted::Slow)).interrupts(Instant::now())
+            let mut watch = watch(Slice::of(HOUR, Interrupted::Slow));
+            (watch.interrupts(now), watch.interrupts(now + HOUR))
         });
-        assert_eq!(elsewhere.join().unwrap(), None);
+        assert_eq!(elsewhere.join().unwrap(), (None, Some(Interrupted::Timeout)));
+    }
+
+    #[test]
+    fn what_the_host_does_from_one_tick_to_the_next_does_not_count() {
+        let work = || {
+            let start = thread_time();
+            while thread_time() < start + TICK * 8 {
+                std::hint::spin_loop();
+            }
+        };
+        let ends = |mut slice: Slice| {
+            (0..20).find(|_| {
+                work();
+                slice.has_ended()
+            })
+        };
+        // Eight ticks' work is counted as two: a limit of five is reached by the third time.
+        assert_eq!(ends(Slice::without_the_hosts(TICK * 5, Interrupted::Probe)), Some(2));
+        assert_eq!(ends(Slice::of(TICK * 5, Interrupted::Slow)), Some(0));
     }
 
     #[test]

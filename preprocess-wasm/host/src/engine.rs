@@ -142,11 +142,11 @@ impl Guest {
     ) -> Result<(wit::ImageInfo, R), Ended> {
         let mut store = self.store(image.len(), allowance);
         let _running = self.ticker.running();
-        let probed = self.instantiate.instantiate(&mut store).and_then(|guest| {
-            let images = guest.convoy_preprocess_images();
-            Ok(images.call_probe(&mut store, image, self.limits.max_pixels)?.map(|info| (guest, info)))
-        });
-        let (guest, info) = self.answer(probed, image, &store)?;
+        let guest = self.instantiate.instantiate(&mut store);
+        let guest = guest.map_err(|error| self.not_started(&error, image, &store.data().memory))?;
+        let images = guest.convoy_preprocess_images();
+        let probed = images.call_probe(&mut store, image, self.limits.max_pixels);
+        let info = self.answer(probed, image, &store)?;
         let size = self.size(&info)?;
         if lane.is_beyond(size) {
             return Err(Ended::TooSlow);
@@ -163,23 +163,25 @@ impl Guest {
     /// A store with what reading a header may use.
     fn store(&self, image_bytes: usize, allowance: Allowance) -> Store<Budget> {
         let Allowance { mut watch, meter } = allowance;
-        watch.slice = Some(Slice::of(self.limits.probe_time(image_bytes), Interrupted::Probe));
+        watch.slice = Some(Slice::without_the_hosts(Limits::PROBE_TIME, Interrupted::Probe));
         let memory = Memory::new(self.limits.probe_memory(image_bytes), meter);
         let mut store = Store::new(&self.engine, Budget { memory, watch });
         store.limiter(|budget| &mut budget.memory);
         store.set_hostcall_fuel(RESULT_SLACK_BYTES);
         // Without a deadline a store would trap at once.
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|context| match context.data().watch.interrupts(Instant::now()) {
-            Some(reason) => Err(wasmtime::Error::new(reason)),
-            None => Ok(UpdateDeadline::Continue(1)),
+        store.epoch_deadline_callback(|mut context| {
+            match context.data_mut().watch.interrupts(Instant::now()) {
+                Some(reason) => Err(wasmtime::Error::new(reason)),
+                None => Ok(UpdateDeadline::Continue(1)),
+            }
         });
         store
     }
 
     /// Whether an instance can be made at all: that of every image would fail as this one.
     fn starts(&self) -> Result<(), SandboxError> {
-        let watch = Watch::new(self.limits.timeout, None, Arc::default(), Arc::default());
+        let watch = Watch::new(Instant::now() + self.limits.timeout, None, Arc::default(), Arc::default());
         let mut store = self.store(0, Allowance { watch, meter: None });
         let _running = self.ticker.running();
         match self.instantiate.instantiate(&mut store) {
@@ -188,7 +190,7 @@ impl Guest {
                 &format!(
                     "an instance of it cannot be started within {} bytes of memory and {} ms",
                     self.limits.probe_memory(0),
-                    self.limits.probe_time(0).as_millis()
+                    Limits::PROBE_TIME.as_millis()
                 ),
                 &error,
             )),
@@ -223,6 +225,17 @@ impl Guest {
         }
     }
 
+    /// Why there is no instance: one that needs more memory than it may have is no trap.
+    fn not_started(&self, error: &wasmtime::Error, image: &[u8], memory: &Memory) -> Ended {
+        if memory.was_refused_by_meter() {
+            NO_ROOM.into()
+        } else if memory.was_refused() {
+            out_of_memory(memory).into()
+        } else {
+            self.stopped(error, image, memory)
+        }
+    }
+
     /// Why an instance ended without a result.
     fn stopped(&self, error: &wasmtime::Error, image: &[u8], memory: &Memory) -> Ended {
         match error.downcast_ref::<Interrupted>() {
@@ -230,7 +243,7 @@ impl Guest {
                 return SandboxError::OutOfTime { limit: self.limits.timeout }.into();
             }
             Some(Interrupted::Probe) => {
-                return SandboxError::OutOfTime { limit: self.limits.probe_time(image.len()) }.into();
+                return SandboxError::OutOfTime { limit: Limits::PROBE_TIME }.into();
             }
             // Nobody hears the verdict on an abandoned image.
             Some(Interrupted::Deadline | Interrupted::Abandoned) => {
@@ -240,10 +253,12 @@ impl Guest {
             Some(Interrupted::Slow) => return Ended::TooSlow,
             None => {}
         }
-        if memory.was_refused_by_meter() {
+        // An allocator that got no memory stops its program so. A stack that is too deep, or a wild pointer, has another cause.
+        let gave_up = error.downcast_ref::<Trap>() == Some(&Trap::UnreachableCodeReached);
+        if gave_up && memory.was_refused_by_meter() {
             return NO_ROOM.into();
         }
-        if memory.was_refused() {
+        if gave_up && memory.was_refused() {
             return out_of_memory(memory).into();
         }
         let detail = match error.downcast_ref::<Trap>() {

@@ -63,8 +63,8 @@ pub enum SandboxError {
         /// The limit in bytes.
         limit_bytes: usize,
     },
-    /// The sender's: decoding took more processor time than [`Limits::timeout`](crate::Limits::timeout), or reading the
-    /// header more than [`Limits::probe_time`](crate::Limits::probe_time).
+    /// The sender's: decoding took longer than [`Limits::timeout`](crate::Limits::timeout), or reading the
+    /// header more processor time than [`Limits::PROBE_TIME`](crate::Limits::PROBE_TIME).
     #[error("The image took longer than the {} ms it may take: send a smaller or simpler one.", limit.as_millis())]
     OutOfTime {
         /// The limit.
@@ -81,7 +81,8 @@ pub enum SandboxError {
         /// SHA-256 of the encoded image in lower-case hex, by which an operator finds it again: a log holds no images.
         image_sha256: String,
     },
-    /// The server's: the queue is full, or a [meter](crate::MemoryMeter) had no room. Nothing was done; the same request may be sent again.
+    /// The server's: the queue is full, the image has waited in it for longer than
+    /// [`Limits::timeout`](crate::Limits::timeout), or a [meter](crate::MemoryMeter) had no room. Nothing was done; the same request may be sent again.
     #[error("Too many images are being preprocessed: try again in {} ms.", retry_after.as_millis())]
     Busy {
         /// When a place is likely to be free.

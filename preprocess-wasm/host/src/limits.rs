@@ -34,7 +34,7 @@ impl Default for SandboxConfig {
 
 /// What one image may use, whatever it declares.
 ///
-/// An image's header is read first, within [`Limits::probe_time`] and [`Limits::probe_memory`]; what it declares decides
+/// An image's header is read first, within [`Limits::PROBE_TIME`] and [`Limits::probe_memory`]; what it declares decides
 /// how much memory the rest may take, up to [`Limits::memory_bytes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -42,7 +42,8 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// Width times height that the image's header may declare. Default: 50 megapixels.
     pub max_pixels: u64,
-    /// Processor time that one image may take: time that it waits does not count. Default: 5 s.
+    /// Time that one image may run, by the clock, besides [`Limits::PROBE_TIME`], and that it may wait for a thread. Default:
+    /// 5 s.
     pub timeout: Duration,
     /// Size of the encoded image in bytes. Default: 32 MiB.
     pub max_image_bytes: usize,
@@ -68,10 +69,20 @@ const BYTES_PER_PIXEL: u64 = 40;
 const ENCODED_COPIES: u64 = 2;
 
 impl Limits {
-    /// Processor time that reading the header of an image of `image_bytes` may take: 50 ms, and 10 ns for each byte that
-    /// is copied into the guest before.
-    pub fn probe_time(&self, image_bytes: usize) -> Duration {
-        Duration::from_millis(50) + Duration::from_nanos(image_bytes as u64 * 10)
+    /// Processor time that the guest may take to read an image's header. What it takes to copy the image into the guest does
+    /// not count: it is the host's work, and the bytes bound it.
+    pub const PROBE_TIME: Duration = Duration::from_millis(50);
+
+    /// Time by the clock that an image may run, on all threads that take it up one after the other, its header included.
+    pub fn run_time(&self) -> Duration {
+        self.timeout.saturating_add(Self::PROBE_TIME)
+    }
+
+    /// Time by the clock in which an image is answered, whatever its caller's deadline: it may run for
+    /// [`Limits::run_time`] and wait for threads as long as [`Limits::timeout`]. What has waited longer is answered
+    /// [`Busy`](crate::SandboxError::Busy).
+    pub fn answer_time(&self) -> Duration {
+        self.run_time().saturating_add(self.timeout)
     }
 
     /// Memory in bytes that a guest may have while it reads the header of an image of `image_bytes`: these and 16 MiB.
@@ -118,6 +129,15 @@ mod tests {
         // 3 megapixels: 16 MiB, twice the file, 40 bytes a pixel, 300x2000 RGB between the passes, and the result.
         let expected = (16 << 20) + 2 * 1_000_000 + 40 * 3_000_000 + 3 * 300 * 2000 + 12 * 300 * 300;
         assert_eq!(limits.decode_memory(1_000_000, (1500, 2000), &TO_300), expected);
+    }
+
+    #[test]
+    fn time_is_bounded_for_running_and_for_an_answer() {
+        let limits = Limits::default();
+        assert_eq!(limits.run_time(), Duration::from_millis(5_050));
+        assert_eq!(limits.answer_time(), Duration::from_millis(10_050));
+        let endless = Limits { timeout: Duration::MAX, ..limits };
+        assert_eq!(endless.answer_time(), Duration::MAX);
     }
 
     #[test]

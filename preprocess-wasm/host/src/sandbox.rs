@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -18,6 +18,9 @@ use crate::{ImageTensor, Limits, Preprocessed, Resize, SandboxConfig, SandboxErr
 
 /// The longest side of a target, in pixels.
 const MAX_SIDE: u32 = 4096;
+
+/// What a caller is told to wait at least who has waited in vain.
+const LEAST_RETRY_AFTER: Duration = Duration::from_millis(10);
 
 /// A pool of threads that preprocess images in fresh guest instances. Cheap to clone; the threads end when the
 /// last handle drops.
@@ -79,8 +82,8 @@ impl Sandbox {
 
     /// Decodes an image and brings it to the size a model wants.
     ///
-    /// Never waits for a place in the queue. With a `deadline`, it answers by then, and what is queued or runs is
-    /// given up; so it is when the returned future is dropped.
+    /// Never waits for a place in the queue. With a `deadline`, it answers by then, and without one, or with a late one, by
+    /// [`Limits::answer_time`]; what is queued or runs is then given up. So it is when the returned future is dropped.
     ///
     /// # Errors
     /// See [`SandboxError`], whose variants say whose fault it is.
@@ -120,15 +123,26 @@ impl Sandbox {
         let guest = Arc::clone(&self.inner.guest);
         let meter = self.meter.clone();
         let slow = Some(Arc::clone(&self.inner.slow));
-        let call = Call { guest, slow, image, resize, deadline, abandoned, meter, work: work(reply) };
+        let (left, patience) = (self.limits().run_time(), self.limits().answer_time());
+        let call = Call { guest, slow, image, resize, deadline, left, abandoned, meter, work: work(reply) };
         self.inner.quick.submit(call).map_err(|not_taken| refusal(not_taken.reason))?;
-        let answer = match deadline {
-            Some(deadline) => {
-                timeout_at(deadline.into(), answer).await.map_err(|_| SandboxError::DeadlineExceeded)?
-            }
-            None => answer.await,
+        // Whoever sets no deadline does not wait for ever either.
+        let latest = after(Instant::now(), patience);
+        let end = deadline.map_or(latest, |deadline| deadline.min(latest));
+        let Ok(answer) = timeout_at(end.into(), answer).await else {
+            return Err(self.too_late(deadline));
         };
         answer.unwrap_or_else(|_| Err(self.unanswered(deadline)))
+    }
+
+    /// Why nobody waits for an answer any longer.
+    fn too_late(&self, deadline: Option<Instant>) -> SandboxError {
+        if has_passed(deadline) {
+            SandboxError::DeadlineExceeded
+        } else {
+            // It ran for as long as any may, at most: it has spent the rest in queues.
+            SandboxError::Busy { retry_after: self.limits().timeout.max(LEAST_RETRY_AFTER) }
+        }
     }
 
     fn check(&self, image: &Bytes, resize: &Resize, deadline: Option<Instant>) -> Result<(), SandboxError> {
@@ -186,6 +200,8 @@ struct Call {
     image: Bytes,
     resize: Resize,
     deadline: Option<Instant>,
+    /// How long it may yet run, on threads of both lanes together.
+    left: Duration,
     abandoned: Arc<AtomicBool>,
     meter: Option<Arc<dyn MemoryMeter>>,
     work: Work,
@@ -215,8 +231,9 @@ impl Task for Call {
     fn run(mut self, stopping: &Arc<AtomicBool>) {
         let lane = if self.slow.is_some() { Lane::Quick } else { Lane::Slow };
         let (guest, image, resize) = (&self.guest, &self.image, &self.resize);
+        let started = Instant::now();
         let watch = Watch::new(
-            guest.limits().timeout,
+            after(started, self.left),
             self.deadline,
             Arc::clone(&self.abandoned),
             Arc::clone(stopping),
@@ -241,6 +258,7 @@ impl Task for Call {
         match (ended, self.slow.take()) {
             (Ended::Verdict(error), _) => self.work.refuse(error),
             (Ended::TooSlow, Some(slow)) => {
+                self.left = self.left.saturating_sub(started.elapsed());
                 if let Err(NotTaken { task, reason }) = slow.submit(self) {
                     task.work.refuse(refusal(reason));
                 }
@@ -255,6 +273,12 @@ fn refusal(refused: Refused) -> SandboxError {
         Refused::Full { retry_after } => SandboxError::Busy { retry_after },
         Refused::Stopping => SandboxError::Stopped,
     }
+}
+
+/// A time so far ahead that the clock has no word for it is a year.
+fn after(now: Instant, time: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    now.checked_add(time).unwrap_or_else(|| now + YEAR)
 }
 
 fn has_passed(deadline: Option<Instant>) -> bool {

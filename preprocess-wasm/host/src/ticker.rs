@@ -10,7 +10,7 @@ use wasmtime::Engine;
 use crate::SandboxError;
 
 /// How often a running instance is asked whether it must end.
-const TICK: Duration = Duration::from_millis(5);
+pub(crate) const TICK: Duration = Duration::from_millis(5);
 
 /// A thread that advances the engine's epoch while an instance runs, until it is dropped.
 pub(crate) struct Ticker {

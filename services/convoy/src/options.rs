@@ -98,7 +98,7 @@ pub struct SandboxArgs {
     #[arg(long, env = "SANDBOX_MEMORY", value_name = "BYTES", default_value_t = ByteSize::from(512 << 20))]
     pub sandbox_memory: ByteSize,
 
-    /// Processor time that one image may take in the sandbox. With a unit: 500ms, 5s.
+    /// Time that one image may run in the sandbox, and wait for a thread of it. With a unit: 500ms, 5s.
     #[arg(long, env = "SANDBOX_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub sandbox_timeout: Duration,
 

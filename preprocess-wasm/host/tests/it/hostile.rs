@@ -100,6 +100,8 @@ async fn each_guest_is_stopped_with_its_own_verdict_and_the_next_is_not_harmed()
         ("Q: result beyond", trapped("out of bounds")),
         ("Huge", trapped("hostcall")),
         ("Wrong size", component_fault()),
+        ("Goes on with less memory", trapped("call stack exhausted")),
+        ("Asks for too much before", trapped("unreachable")),
     ];
     assert_stopped(&hostile, cases).await;
 }
@@ -110,7 +112,7 @@ async fn a_guest_that_harms_while_it_reads_the_header_is_stopped_sooner() {
     let limit_bytes = Limits::default().probe_memory("memory".len());
     let limit = Limits::default().max_pixels;
     let cases = [
-        ("loop", is(SandboxError::OutOfTime { limit: Limits::default().probe_time("loop".len()) })),
+        ("loop", is(SandboxError::OutOfTime { limit: Limits::PROBE_TIME })),
         ("memory", is(SandboxError::OutOfMemory { limit_bytes })),
         ("recursion", trapped("call stack exhausted")),
         ("unreachable", trapped("unreachable")),
@@ -118,6 +120,8 @@ async fn a_guest_that_harms_while_it_reads_the_header_is_stopped_sooner() {
         ("q: result beyond", trapped("out of bounds")),
         ("huge", trapped("hostcall")),
         ("zero pixels", component_fault()),
+        ("format of 33 bytes", component_fault()),
+        ("goes on with less memory", trapped("call stack exhausted")),
         ("x: too many", is(SandboxError::TooManyPixels { width: 60_000, height: 60_000, limit })),
     ];
     assert_stopped(&hostile, cases).await;
@@ -134,6 +138,33 @@ async fn a_trap_tells_which_image_it_was_and_not_what_was_in_it() {
 }
 
 #[tokio::test]
+async fn what_is_called_a_jpeg_is_one_and_a_complaint_is_short() {
+    let hostile = hostile(FOREVER, 1);
+    let answer = hostile.sandbox.preprocess("Fine".into(), stretch(2, 2), None).await;
+    assert!(
+        matches!(&answer, Err(SandboxError::Component { detail }) if detail.contains("JPEG")),
+        "{answer:?}"
+    );
+    let error = run(&hostile.sandbox, "K: complains at length").await.unwrap_err();
+    assert!(matches!(&error, SandboxError::Corrupt { detail } if detail.chars().count() == 201), "{error:?}");
+}
+
+#[tokio::test]
+async fn all_memory_of_an_instance_is_as_at_the_start() {
+    let (_folder, path) = file(&component(WIT, include_str!("fresh.wat")));
+    let config = SandboxConfig { component: Some(path), workers: 1, ..SandboxConfig::default() };
+    let sandbox = Sandbox::new(config).unwrap();
+    // There are three places for the memory of an instance. Each image needs one, and the thread takes one after the other.
+    for round in 0..4 {
+        run(&sandbox, "Fill").await.unwrap();
+        let pixels = run(&sandbox, "Sum").await.unwrap().pixels;
+        let [dirty, wrong, pages] =
+            [0, 4, 8].map(|at| u32::from_le_bytes(pixels[at..at + 4].try_into().unwrap()));
+        assert_eq!((dirty, wrong, pages), (0, 0, 192), "round {round}: dirty words, wrong bytes, pages");
+    }
+}
+
+#[tokio::test]
 async fn no_image_finds_anything_of_the_one_before() {
     // One thread, and so one place for an instance's memory, which the pooling allocator uses again.
     let hostile = hostile(FOREVER, 1);
@@ -146,9 +177,22 @@ async fn no_image_finds_anything_of_the_one_before() {
 
 #[tokio::test]
 async fn an_endless_loop_is_out_of_time() {
-    let limit = Duration::from_millis(30);
+    let limit = Duration::from_millis(500);
     let hostile = hostile(limit, 1);
     assert_eq!(run(&hostile.sandbox, "Loop").await.unwrap_err(), SandboxError::OutOfTime { limit });
+    assert!(run(&hostile.sandbox, "Fine").await.is_ok());
+}
+
+#[tokio::test]
+async fn nobody_waits_for_ever_though_nobody_sets_a_deadline() {
+    let limit = Duration::from_millis(500);
+    let hostile = hostile(limit, 8);
+    // Two threads need 1.6 s for all six. The last one would be answered after 1.1 s, had it run and waited for as long as it
+    // may, and has not run yet.
+    let call = || run(&hostile.sandbox, "Loop");
+    let (first, _, _, _, _, last) = tokio::join!(call(), call(), call(), call(), call(), call());
+    assert_eq!(first.unwrap_err(), SandboxError::OutOfTime { limit });
+    assert_eq!(last.unwrap_err(), SandboxError::Busy { retry_after: limit });
     assert!(run(&hostile.sandbox, "Fine").await.is_ok());
 }
 

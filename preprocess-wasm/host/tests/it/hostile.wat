@@ -37,6 +37,11 @@
       (then
         (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))
         (unreachable)))
+    ;; G: asks for more memory than it may have, goes on without, and fails for another reason.
+    (if (i32.eq (local.get $does) (i32.const 0x47))
+      (then (drop (memory.grow (i32.const 4096))) (drop (call $recurse (i32.const 0)))))
+    ;; A: stops itself, after `probe` asked for more memory than it may have and went on without.
+    (if (i32.eq (local.get $does) (i32.const 0x41)) (then (unreachable)))
     ;; R: recursion without end.
     (if (i32.eq (local.get $does) (i32.const 0x52)) (then (drop (call $recurse (i32.const 0)))))
     ;; U: stops itself.
@@ -60,6 +65,11 @@
       (then (call $harm (i32.sub (local.get $does) (i32.const 0x20)))))
     ;; q: returns a result that lies beyond its memory.
     (if (i32.eq (local.get $does) (i32.const 0x71)) (then (return (i32.const -8))))
+    ;; A: see above.
+    (if (i32.eq (local.get $does) (i32.const 0x41)) (then (drop (memory.grow (i32.const 4096)))))
+    ;; f: says that the format's name has 33 bytes.
+    (if (i32.eq (local.get $does) (i32.const 0x66))
+      (then (i32.store (i32.const 140) (i32.const 1024)) (i32.store (i32.const 144) (i32.const 33))))
     ;; h: says that the format's name has 2 MiB, which lie in its memory.
     (if (i32.eq (local.get $does) (i32.const 0x68))
       (then
@@ -90,6 +100,14 @@
       (then (return (call $answer (i32.const 0x7fff0000) (i32.const 12)))))
     ;; Q: returns a result that lies beyond its memory.
     (if (i32.eq (local.get $does) (i32.const 0x51)) (then (return (i32.const -8))))
+    ;; K: complains at length: of a corrupt image, in 300 KiB.
+    (if (i32.eq (local.get $does) (i32.const 0x4b))
+      (then
+        (i32.store8 (i32.const 16) (i32.const 1))
+        (i32.store8 (i32.const 24) (i32.const 3))
+        (i32.store (i32.const 28) (i32.const 2048))
+        (i32.store (i32.const 32) (i32.const 307200))
+        (return (i32.const 16))))
     ;; H: returns a list of 80 MiB that lies in its memory.
     (if (i32.eq (local.get $does) (i32.const 0x48))
       (then
@@ -114,5 +132,10 @@
     ;; Anything else: a black image.
     (call $answer (i32.const 2048) (i32.mul (i32.mul (local.get $width) (local.get $height)) (i32.const 3))))
 
+  ;; Calls a text a JPEG: its address and length at 8, features (all zero) at 16.
+  (data (i32.const 512) "<script>alert(1)</script>")
   (func (export "convoy:preprocess/images@0.2.0#preprocess")
-    (param i32 i32 i32 i32 i32 i32) (result i32) (unreachable)))
+    (param i32 i32 i32 i32 i32 i32) (result i32)
+    (i32.store (i32.const 24) (i32.const 512))
+    (i32.store (i32.const 28) (i32.const 25))
+    (i32.const 16)))

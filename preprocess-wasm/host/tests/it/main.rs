@@ -8,6 +8,7 @@ mod fixtures;
 #[allow(unreachable_pub, reason = "it is of another crate")]
 #[path = "../../../../fuzz/src/host.rs"]
 mod fuzzed;
+mod headers;
 mod hostile;
 mod images;
 mod mirror;
