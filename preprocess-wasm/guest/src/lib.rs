@@ -16,5 +16,8 @@ mod png;
 pub mod preprocess;
 pub mod resize;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use png::own_png;
+
 #[cfg(target_arch = "wasm32")]
 mod component;

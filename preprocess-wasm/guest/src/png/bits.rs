@@ -97,6 +97,13 @@ impl<'a> Bits<'a> {
         self.filled < self.invented
     }
 
+    /// The chunks behind the data, if those end exactly here and no piece of them is damaged.
+    pub(super) fn behind(&self) -> Option<&'a [u8]> {
+        // Bits are invented only when no piece is left.
+        let ends_here = self.invented > 0 && self.filled == self.invented;
+        ends_here.then_some(self.data.chunks)
+    }
+
     /// Copies whole bytes to `out`, and says how many, at least one. `None` if there are no more.
     pub(super) fn copy(&mut self, out: &mut [u8]) -> Option<usize> {
         if self.filled >= 8 {

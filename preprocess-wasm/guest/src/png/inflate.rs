@@ -88,6 +88,16 @@ impl<'a> Inflate<'a> {
         self.block == Block::Done
     }
 
+    /// The chunks behind the data, once all is inflated; `None` if the data do not end with their Adler-32. That is not
+    /// compared: the pieces have checksums already, and `png` does not compare it either.
+    pub(super) fn behind(mut self) -> Option<&'a [u8]> {
+        self.bits.align();
+        for _ in 0..2 {
+            self.bits.take(16);
+        }
+        self.bits.behind()
+    }
+
     fn header(&mut self) -> Option<()> {
         self.is_last = self.bits.take(1) == 1;
         self.block = match self.bits.take(2) {
