@@ -7,10 +7,11 @@ use crate::process::Process;
 use crate::rest::with_query;
 use bytes::Bytes;
 use reqwest::Client;
-use std::fs;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use std::{fmt, fs};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -43,16 +44,25 @@ async fn predict(client: &Client, base: &str, image: Bytes) -> (u16, String) {
     (response.status().as_u16(), response.text().await.unwrap())
 }
 
+/// The status of a verdict's answer.
+fn status_of(verdict: &str) -> u16 {
+    match verdict {
+        "accepted" => 200,
+        "too_many_pixels" => 413,
+        _ => 400,
+    }
+}
+
 #[tokio::test]
 async fn every_file_of_the_corpus_gets_a_detection_or_a_4xx() {
     let (_process, base) = convoy();
     let client = Client::new();
     for (name, image, verdicts) in corpus() {
         let (status, text) = predict(&client, &base, image).await;
-        let may_be_good = verdicts.split(',').any(|verdict| ["accepted", "any"].contains(&verdict));
-        let may_be_refused = verdicts != "accepted";
-        let expected =
-            if status == 200 { may_be_good } else { may_be_refused && [400, 413].contains(&status) };
+        // On a machine that is busy with other tests the clock may be the first to decide. That all are right where there is
+        // time, the sandbox's own test shows.
+        let was_late = status == 400 && text.contains("took longer than");
+        let expected = was_late || verdicts.split(',').any(|verdict| status == status_of(verdict));
         assert!(expected, "{name}, {verdicts}: {status} {text}");
     }
     assert_eq!(predict(&client, &base, photo::bytes().into()).await.0, 200);
@@ -65,14 +75,14 @@ fn resident(process: &Process) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Good images from `GOOD_CLIENTS` until `stop`, `least` of them in all; how long each took.
-async fn good_images(base: &str, least: usize, stop: Arc<AtomicBool>) -> Vec<Duration> {
+/// Good images from so many clients until `stop`, `least` of them in all; how long each took.
+async fn good_images(base: &str, clients: usize, least: usize, stop: Arc<AtomicBool>) -> Vec<Duration> {
     let sent = Arc::new(AtomicUsize::new(0));
-    let mut clients = JoinSet::new();
-    for _ in 0..GOOD_CLIENTS {
+    let mut sending = JoinSet::new();
+    for _ in 0..clients {
         let (base, stop, sent, client) =
             (base.to_owned(), Arc::clone(&stop), Arc::clone(&sent), Client::new());
-        clients.spawn(async move {
+        sending.spawn(async move {
             let mut took = Vec::new();
             while sent.fetch_add(1, Ordering::Relaxed) < least || !stop.load(Ordering::Relaxed) {
                 let start = Instant::now();
@@ -83,15 +93,28 @@ async fn good_images(base: &str, least: usize, stop: Arc<AtomicBool>) -> Vec<Dur
             took
         });
     }
-    clients.join_all().await.into_iter().flatten().collect()
+    sending.join_all().await.into_iter().flatten().collect()
 }
 
-/// `count` hostile images, in the order of the corpus, from `HOSTILE_CLIENTS`; how many got which status.
-async fn hostile_images(base: &str, count: usize, least_good: usize) -> (Vec<(u16, usize)>, Vec<Duration>) {
+/// What became of hostile images.
+#[derive(Default)]
+struct Hostile {
+    /// How many got which status.
+    verdicts: BTreeMap<u16, usize>,
+    /// How often one was sent again because the server was busy.
+    busy: usize,
+}
+
+/// `count` hostile images, in the order of the corpus, from `HOSTILE_CLIENTS`, each until it has its verdict; and how long
+/// good ones took meanwhile.
+async fn hostile_images(base: &str, count: usize, least_good: usize) -> (Hostile, Vec<Duration>) {
     let files: Arc<Vec<Bytes>> = Arc::new(
         corpus()
             .into_iter()
-            .filter(|(.., verdicts)| verdicts != "accepted")
+            .filter(|(name, _, verdicts)| {
+                // Of bombs and damaged files some are images all the same.
+                verdicts != "accepted" || name.starts_with("bomb_") || name.contains("_flipped_")
+            })
             .map(|(_, image, _)| image)
             .collect(),
     );
@@ -99,52 +122,83 @@ async fn hostile_images(base: &str, count: usize, least_good: usize) -> (Vec<(u1
     let stop = Arc::new(AtomicBool::new(false));
     let good = tokio::spawn({
         let (base, stop) = (base.to_owned(), Arc::clone(&stop));
-        async move { good_images(&base, least_good, stop).await }
+        async move { good_images(&base, GOOD_CLIENTS, least_good, stop).await }
     });
     let mut clients = JoinSet::new();
     for _ in 0..HOSTILE_CLIENTS {
         let (base, next, files, client) =
             (base.to_owned(), Arc::clone(&next), Arc::clone(&files), Client::new());
         clients.spawn(async move {
-            let mut statuses = Vec::new();
+            let mut own = Hostile::default();
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 if at >= count {
-                    return statuses;
+                    return own;
                 }
-                let (status, text) = predict(&client, &base, files[at % files.len()].clone()).await;
-                assert!(status == 200 || (400..500).contains(&status), "{status} {text}");
-                statuses.push(status);
+                let status = loop {
+                    let (status, text) = predict(&client, &base, files[at % files.len()].clone()).await;
+                    assert!([200, 400, 413, 429].contains(&status), "{status} {text}");
+                    if status != 429 {
+                        break status;
+                    }
+                    own.busy += 1;
+                    sleep(Duration::from_millis(50)).await;
+                };
+                *own.verdicts.entry(status).or_default() += 1;
             }
         });
     }
-    let mut statuses: Vec<u16> = clients.join_all().await.into_iter().flatten().collect();
+    let mut all = Hostile::default();
+    for own in clients.join_all().await {
+        all.busy += own.busy;
+        for (status, images) in own.verdicts {
+            *all.verdicts.entry(status).or_default() += images;
+        }
+    }
     stop.store(true, Ordering::Relaxed);
-    statuses.sort_unstable();
-    let counts = statuses.chunk_by(|a, b| a == b).map(|same| (same[0], same.len())).collect();
-    (counts, good.await.unwrap())
+    assert_eq!(all.verdicts.values().sum::<usize>(), count, "each has a verdict");
+    (all, good.await.unwrap())
 }
 
 fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
 
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
+/// What good images of so many clients took.
+struct Latencies(Vec<Duration>);
+
+impl Latencies {
+    fn of(mut took: Vec<Duration>) -> Self {
+        took.sort_unstable();
+        Self(took)
+    }
+
+    fn percentile(&self, percent: usize) -> Duration {
+        self.0[(self.0.len() * percent / 100).min(self.0.len() - 1)]
+    }
 }
 
-/// Sends `count` hostile images beside good ones, and fails unless memory comes back to within 10 % of what it was and
-/// every good image is answered. What it measured it prints.
+impl fmt::Display for Latencies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (p50, p99) = (millis(self.percentile(50)), millis(self.percentile(99)));
+        write!(f, "{} images, p50 {p50:.1} ms, p99 {p99:.1} ms", self.0.len())
+    }
+}
+
+/// Sends `count` hostile images beside good ones, and fails unless memory comes back to within 10 % of what it was before the
+/// first of them and every good image is answered. What it measured it prints. Gives what good images took alone, and beside
+/// the hostile ones.
 #[allow(clippy::print_stderr)]
-async fn flood(count: usize, good: usize) {
+async fn flood(count: usize, good: usize) -> (Latencies, Latencies) {
     let (process, base) = convoy();
     let stopped = Arc::new(AtomicBool::new(true));
-    // What a server takes once and keeps, for its threads and their heaps, it has taken after this: the same images, as many
-    // at once. A leak grows with every further one.
-    hostile_images(&base, count.min(400), good).await;
-    let mut alone = good_images(&base, good, stopped).await;
+    // What a server takes once and keeps for its threads, connections and their heaps, as many clients bring about with good
+    // images: no hostile one has been seen when memory is looked at.
+    good_images(&base, GOOD_CLIENTS + HOSTILE_CLIENTS, good, Arc::clone(&stopped)).await;
+    let alone = Latencies::of(good_images(&base, GOOD_CLIENTS, good, stopped).await);
     let before = resident(&process);
-    let (statuses, mut beside) = hostile_images(&base, count, good).await;
+    let (hostile, beside) = hostile_images(&base, count, good).await;
+    let beside = Latencies::of(beside);
     let start = Instant::now();
     let mut after = resident(&process);
     while after > before + before / 10 {
@@ -152,18 +206,13 @@ async fn flood(count: usize, good: usize) {
         sleep(Duration::from_millis(50)).await;
         after = resident(&process);
     }
-    alone.sort_unstable();
-    beside.sort_unstable();
-    let line = |sorted: &[Duration]| {
-        let (p50, p99) = (percentile(sorted, 50), percentile(sorted, 99));
-        format!("{} images, p50 {:.1} ms, p99 {:.1} ms", sorted.len(), millis(p50), millis(p99))
-    };
     eprintln!(
-        "{count} hostile images from {HOSTILE_CLIENTS} clients: {statuses:?} (status, count)\nresident memory: {before} KiB \
-         before, {after} KiB after\ngood images from {GOOD_CLIENTS} clients: alone {}; beside {}",
-        line(&alone),
-        line(&beside),
+        "{count} hostile images from {HOSTILE_CLIENTS} clients: {:?} (status: images), sent again {} times after 429\n\
+         resident memory: {before} KiB before, {after} KiB after\n\
+         good images from {GOOD_CLIENTS} clients: alone {alone}; beside {beside}",
+        hostile.verdicts, hostile.busy,
     );
+    (alone, beside)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,10 +220,11 @@ async fn many_hostile_images_leave_no_memory_behind_and_good_ones_are_answered()
     flood(160, 40).await;
 }
 
-/// `cargo test --release -p e2e --test e2e -- --ignored --nocapture two_thousand`, on a machine that does nothing else if
-/// its times are to mean anything.
+/// `cargo test --release -p e2e --test e2e -- --ignored --nocapture two_thousand`, on a machine that does nothing else: it
+/// fails if good images take more than twice as long.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes, and times"]
 async fn two_thousand_hostile_images() {
-    flood(2000, 400).await;
+    let (alone, beside) = flood(2000, 400).await;
+    assert!(beside.percentile(99) <= 2 * alone.percentile(99), "p99 of good images: {alone}; {beside}");
 }

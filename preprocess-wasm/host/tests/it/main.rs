@@ -12,5 +12,6 @@ mod headers;
 mod hostile;
 mod images;
 mod mirror;
+mod orientations;
 #[path = "../../build/toolchain.rs"]
 mod toolchain;
