@@ -10,6 +10,7 @@ use crate::single_services::start;
 use convoy::ready_file::Addresses;
 use reqwest::Method;
 use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -145,4 +146,54 @@ async fn without_any_address_the_answer_names_the_peer() {
         rest::send(Method::POST, format!("{base}/predict"), Some("image/jpeg"), photo::bytes()).await;
     let sentence = answer.error(503, "unavailable");
     assert!(sentence.contains("no-such-host.invalid"), "{sentence}");
+}
+
+/// Stays connected without a call until the server ends the connection. Gives whether it said so (GOAWAY, RFC 9113, 6.8) first.
+fn is_told_to_go_away(server: SocketAddr) -> bool {
+    let mut connection = std::net::TcpStream::connect(server).unwrap();
+    // The preface, and settings without any.
+    connection.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let mut told = false;
+    let mut head = [0; 9];
+    while connection.read_exact(&mut head).is_ok() {
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let mut payload = vec![0; length];
+        if connection.read_exact(&mut payload).is_err() {
+            break;
+        }
+        match head[3] {
+            // The ping whose answer tells the server that its GOAWAY was read.
+            6 if head[4] & 1 == 0 => {
+                let answer = [&[0, 0, 8, 6, 1, 0, 0, 0, 0], &payload[..]].concat();
+                connection.write_all(&answer).unwrap();
+            }
+            7 => told = true,
+            _ => {}
+        }
+    }
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_end_at_their_age_and_no_call_fails() {
+    let free = || OsString::from("127.0.0.1:0");
+    let (_process, addresses): (_, Addresses) = start(
+        "model-serving",
+        [
+            ("--grpc-addr", free()),
+            ("--http-addr", free()),
+            ("--metrics-addr", free()),
+            ("--model-path", photo::repository().join("models").into()),
+            ("--max-connection-age", "1s".into()),
+        ],
+    );
+    let server = addresses.grpc.unwrap();
+    let photo = photo::path();
+    let mut callers = Running::start("balanced_client.py", &[photo.to_str().unwrap(), &server.to_string()]);
+    callers.wait_for_lines(ANSWERS);
+    // Its age is over later than that of the callers' connection, which is older.
+    assert!(tokio::task::spawn_blocking(move || is_told_to_go_away(server)).await.unwrap());
+    callers.wait_for_lines(ANSWERS);
+    let told = callers.end();
+    assert_eq!(told["failures"], serde_json::json!([]), "{told}");
 }
