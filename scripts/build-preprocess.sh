@@ -2,7 +2,8 @@
 # Compiles a model's own preprocessing (docs/preprocessing.md) and makes the component that lies beside its config.pbtxt.
 #
 # usage: scripts/build-preprocess.sh DIR OUT
-#   DIR   the crate, a library of the type cdylib: preprocess-wasm/examples/netpbm is one
+#   DIR   the crate, a library of the type cdylib: preprocess-wasm/examples/netpbm is one; or a file of C
+#         (preprocess-wasm/examples/netpbm-c/netpbm.c), which Zig compiles: scripts/compile-c-module.sh
 #   OUT   the component: models/my-detector/preprocess.wasm
 #
 # What compiles it is what compiles the embedded component: rustup's target wasm32-unknown-unknown or Debian's packages,
@@ -12,13 +13,26 @@
 set -euo pipefail
 
 [ $# -eq 2 ] || { sed -n 's/^# \(usage:.*\)/\1/p' "$0" >&2; exit 64; }
-[ -f "$1/Cargo.toml" ] || { echo "build-preprocess: there is no crate in $1." >&2; exit 64; }
+[[ $1 == *.c && -f $1 ]] || [ -f "$1/Cargo.toml" ] || { echo "build-preprocess: there is no crate in $1." >&2; exit 64; }
 [ -d "$(dirname "$2")" ] || { echo "build-preprocess: there is no folder $(dirname "$2")." >&2; exit 64; }
 folder=$(realpath "$1")
 out=$(realpath "$(dirname "$2")")/$(basename "$2")
 cd "$(dirname "$0")/.."
 
+# With what is built already: `make run` has made a release, `make test` a debug build.
+profile=release
+[ -x target/release/convoy ] || [ ! -d target/debug/deps ] || profile=dev
 scripts/setup-wasm-target.sh
+
+if [[ $folder == *.c ]]; then
+    module=$(mktemp --suffix .wasm)
+    trap 'rm -f "$module"' EXIT
+    scripts/compile-c-module.sh "$folder" "$module"
+    cargo run --quiet --locked --profile "$profile" -p sandbox --example component -- \
+      "$module" preprocess-wasm/wit/preprocess.wit "$out"
+    echo "build-preprocess: $out, $(wc -c <"$out") bytes"
+    exit
+fi
 
 # The name of the core module: that of the library, which need not be the package's.
 module=$(cargo metadata --no-deps --format-version 1 --manifest-path "$folder/Cargo.toml" | python3 -c '
@@ -28,9 +42,6 @@ print(*[target["name"].replace("-", "_") for target in targets if "cdylib" in ta
 [ -n "$module" ] || { echo "build-preprocess: $folder has no library of the type cdylib." >&2; exit 64; }
 [ -f "$folder/Cargo.lock" ] || cargo generate-lockfile --manifest-path "$folder/Cargo.toml"
 
-# With what is built already: `make run` has made a release, `make test` a debug build.
-profile=release
-[ -x target/release/convoy ] || [ ! -d target/debug/deps ] || profile=dev
 echo "build-preprocess: compiling $folder; the first time, what makes and checks the component, too"
 cargo run --quiet --locked --profile "$profile" -p sandbox --example component -- \
   "$folder" "$module.wasm" "$PWD/target/guest" "$out"

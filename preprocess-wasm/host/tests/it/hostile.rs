@@ -19,10 +19,15 @@ const FOREVER: Duration = Duration::from_secs(3600);
 
 /// Makes a component of a core module and the world in `wit`.
 pub(crate) fn component(wit: &str, module: &str) -> Vec<u8> {
+    component_of(wit, &wat::parse_str(module).unwrap())
+}
+
+/// The same of a module that a compiler made.
+pub(crate) fn component_of(wit: &str, module: &[u8]) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let package = resolve.push_str("preprocess.wit", wit).unwrap();
     let world = resolve.select_world(&[package], Some("preprocessor")).unwrap();
-    let mut module = wat::parse_str(module).unwrap();
+    let mut module = module.to_vec();
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
     ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
 }
