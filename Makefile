@@ -68,6 +68,7 @@ test-memory: setup
 # Prometheus' own tool checks and tests the rules, where it is installed (Debian: package prometheus).
 # Compose checks its files wherever it is, without an engine.
 test-deploy:
+	@python3 tests/python/metric_names.py
 	@if docker compose version >/dev/null 2>&1; then python3 tests/python/compose_difference.py; \
 	else echo "compose.yaml, compose.gpu.yaml: not checked, there is no Docker Compose here."; fi
 	@if command -v promtool >/dev/null; then \

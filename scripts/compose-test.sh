@@ -120,15 +120,19 @@ expect "DELETE /predictions/user" 200 '"status":"success"' -X DELETE "localhost:
 stored 200 '"predictions":\[\]'
 compose down --volumes --timeout 40 >/dev/null 2>&1
 
-if docker image inspect convoy:cuda >/dev/null 2>&1 && ! command -v nvidia-smi >/dev/null; then
+if ! docker image inspect convoy:cuda >/dev/null 2>&1; then
+  step "not tried: the CUDA image, there is none (make images)"
+elif command -v nvidia-smi >/dev/null; then
+  step "not tried: the CUDA image without a GPU, as this host has one"
+else
   step "the CUDA image on a host without a GPU"
-  cuda() { docker run --rm --name convoy-cuda-test --volume "$PWD/models:/app/models:ro" "$@"; }
+  cuda() { docker run --rm --name convoy-cuda-test --read-only --volume "$PWD/models:/app/models:ro" "$@"; }
   code=0
   cuda --env DEVICE=cuda convoy:cuda model-serving >"$work/cuda" 2>&1 || code=$?
   [ "$code" -eq 69 ] || fail "DEVICE=cuda ended with $code: $(tail -3 "$work/cuda")"
   grep -q 'NVIDIA driver' "$work/cuda" || fail "DEVICE=cuda ended without a reason: $(tail -3 "$work/cuda")"
   step "  DEVICE=cuda: exit code 69, $(tail -1 "$work/cuda")"
-  cuda --detach --env DEVICE=auto convoy:cuda model-serving >/dev/null
+  cuda --detach --env DEVICE=auto --publish 127.0.0.1:8000:8000 --publish 127.0.0.1:8002:8002 convoy:cuda model-serving >/dev/null
   # It is gone by then when all went well.
   trap 'docker kill convoy-cuda-test >/dev/null 2>&1 || true; cleanup' EXIT
   serves() { docker exec convoy-cuda-test convoy health >/dev/null 2>&1; }
@@ -137,6 +141,8 @@ if docker image inspect convoy:cuda >/dev/null 2>&1 && ! command -v nvidia-smi >
   reason=$(sed -n 's/.*"Models run on the CPU","reason":"\([^"]*\)".*/\1/p' "$work/cuda")
   [ -n "$reason" ] || fail "DEVICE=auto: no reason in the log: $(cat "$work/cuda")"
   step "  DEVICE=auto: on the CPU, $reason"
+  expect "GET /v2/models/vehicle-detector" 200 'NVIDIA driver' localhost:8000/v2/models/vehicle-detector
+  expect "GET /metrics" 200 'convoy_model_execution_provider{fallback="true",.*provider="cpu".* 1$' localhost:8002/metrics
   docker stop convoy-cuda-test >/dev/null
 fi
 step "passed"

@@ -4,6 +4,7 @@
 //! Triton's durations are sums over requests: each request of a batch adds the whole batch's compute times.
 
 mod families;
+mod ready;
 mod version;
 
 use crate::gpu::{GpuHealth, GpuMonitor, Gpus};
@@ -11,8 +12,9 @@ use crate::scheduler::{BatchReport, ModelLabels, RequestReport, ServingObserver}
 use families::Families;
 use prometheus::core::Collector;
 use prometheus::{Encoder as _, IntCounterVec, Opts, Registry, TextEncoder};
+use ready::Ready;
 use sandbox::{SandboxError, Verdict};
-use service_kit::ErrorCode;
+use service_kit::{ErrorCode, Readiness};
 use std::sync::Arc;
 use std::time::Duration;
 use version::VersionMetrics;
@@ -44,6 +46,11 @@ impl Metrics {
     /// Renders `collector` from now on, too.
     pub(crate) fn register(&self, collector: Box<dyn Collector>) -> Result<(), prometheus::Error> {
         self.registry.register(collector)
+    }
+
+    /// Tells from now on whether this server is ready.
+    pub(crate) fn watch_readiness(&self, readiness: Readiness) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(Ready::new(readiness)?))
     }
 
     /// Adds the GPUs' metrics where there is a driver, and reads them until the answer is dropped; `health` is told which

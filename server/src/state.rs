@@ -53,6 +53,7 @@ impl ServingState {
         let unread = Unread::new(config.answer_timeout.limit())?;
         metrics.register(unread.collector())?;
         metrics.register(limits::collector(in_flight.clone())?)?;
+        metrics.watch_readiness(readiness.clone())?;
         let early_refusals = EarlyRefusals::new()?;
         metrics.register(early_refusals.collector())?;
         Ok(Self {

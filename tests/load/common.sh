@@ -7,6 +7,8 @@
 venv=.convoy/load-venv
 work=$(mktemp -d)
 logs=${logs:-$work}
+# The program to measure.
+convoy=${CONVOY_BIN:-${CARGO_TARGET_DIR:-target}/release/convoy}
 pids=()
 finish() {
   [ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
@@ -14,6 +16,11 @@ finish() {
   rm -rf "$work"
 }
 trap finish EXIT
+
+# Ends the script unless there is a program to measure.
+need_convoy() {
+  [ -x "$convoy" ] || { echo "There is no $convoy: run make build, or set CONVOY_BIN." >&2; exit 69; }
+}
 
 # Installs what the other services need, unless all of the MODULES can be imported: set_up_venv MODULES
 set_up_venv() {
@@ -23,9 +30,9 @@ set_up_venv() {
   fi
 }
 
-# Where a tool in Go is: on PATH, else it is built into .convoy/go/bin: go_tool NAME MODULE VERSION
+# Where a tool in Go is: on PATH, else it is built into .convoy/go: go_tool NAME MODULE VERSION
 go_tool() {
-  local built=$PWD/.convoy/go/bin
+  local built=$PWD/.convoy/go/$3
   command -v "$1" 2>/dev/null && return
   if [ ! -x "$built/$1" ]; then
     command -v go >/dev/null || { echo "$1 is not on PATH, and neither is Go, which would build it." >&2; exit 69; }
@@ -54,12 +61,14 @@ convoy_address() {
   cat "${2:-$work/ready}" 2>/dev/null | tr -d ' \n' | grep -oE "\"$1\":\"[^\"]+" | cut -d'"' -f4 || true
 }
 
-# Prints what COMMAND prints once that is not empty; ends the script with the logs if it stays empty for 30 s.
+# Prints what COMMAND prints once that is not empty; ends the script with the logs if it stays empty for two minutes (a GPU is
+# warmed with every batch size), or when the process that was started last has ended.
 wait_for() {
   local found
-  for _ in $(seq 300); do
+  for _ in $(seq 1200); do
     found=$("$@")
     [ -z "$found" ] || { echo "$found"; return; }
+    [ ${#pids[@]} -eq 0 ] || kill -0 "${pids[-1]}" 2>/dev/null || break
     sleep 0.1
   done
   echo "The services did not start ($*):" >&2

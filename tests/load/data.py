@@ -19,8 +19,8 @@ infer = {
 }
 for name, message in {
     # In ghz's JSON a field of bytes is base64; the server gets the bytes.
-    "predict-bytes": {"image": text, "user_id": "load"},
-    "predict-base64": {"image_data": text, "user_id": "load"},
+    "predict-bytes": {"image": text, "user_id": "load", "model_name": model},
+    "predict-base64": {"image_data": text, "user_id": "load", "model_name": model},
     "model-infer": infer,
 }.items():
     (folder / f"{name}.json").write_text(json.dumps(message))

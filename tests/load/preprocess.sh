@@ -9,10 +9,9 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 seconds=${1:-10} rounds=${2:-3}
-convoy=${CONVOY:-target/release/convoy}
-[ -x "$convoy" ] || { echo "There is no $convoy: run make build." >&2; exit 1; }
 # shellcheck source=tests/load/common.sh
 . tests/load/common.sh
+need_convoy
 set_up_venv "gunicorn, PIL"
 
 "$venv/bin/python" - tests/photos/double_decker_bus.jpg "$work/large.jpg" <<'PY'

@@ -1,5 +1,5 @@
-"""Reads what ghz and k6 measured: `report.py rate RUN.json` prints the answers a second of one run, `report.py write FOLDER
-OBJECTIVE_MS` writes FOLDER/index.html with plots, prints a summary, and ends with 1 when a run does not show what it must.
+"""Reads what ghz and k6 measured: `report.py rate RUN.json OBJECTIVE_MS` prints the answers a second of one run, 0 if their p99 is
+not within the objective, `report.py write FOLDER OBJECTIVE_MS` writes FOLDER/index.html with plots, prints a summary, and ends with 1 when a run does not show what it must.
 Standard library only.
 
 A run of ghz is its JSON: `details` has a timestamp (when the answer came), a latency in nanoseconds and a status for each
@@ -49,6 +49,11 @@ def answered(requests):
 
 def rate(run, requests):
     return len(answered(requests)) / (run["total"] / 1e9)
+
+
+def capacity(run, requests, objective_ms):
+    """Answers a second, where they come in time."""
+    return rate(run, requests) if quantile(answered(requests), 0.99) <= objective_ms else 0
 
 
 def by_second(requests):
@@ -158,8 +163,8 @@ def write(folder, objective_ms):
 
 
 if __name__ == "__main__":
-    command, path, *objective = sys.argv[1:]
+    command, path, objective = sys.argv[1:]
     if command == "rate":
-        print(f"{rate(*load(path)):.3f}")
+        print(f"{capacity(*load(path), float(objective)):.3f}")
     else:
-        sys.exit(not write(pathlib.Path(path), float(objective[0])))
+        sys.exit(not write(pathlib.Path(path), float(objective)))

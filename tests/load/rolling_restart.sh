@@ -4,16 +4,15 @@
 #
 #   tests/load/rolling_restart.sh [REQUESTS_A_SECOND]     default: 20
 #
-# Needs target/release/convoy (make build, or CONVOY=) and ghz or Go. The name is resolved by a DNS server of this script's
+# Needs target/release/convoy (make build, or CONVOY_BIN=) and ghz or Go. The name is resolved by a DNS server of this script's
 # own, tests/load/two_addresses.py: both processes listen on the same port, one on 127.0.0.1 and one on 127.0.0.2.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 rate=${1:-20}
-convoy=${CONVOY:-target/release/convoy}
-[ -x "$convoy" ] || { echo "There is no $convoy: run make build." >&2; exit 1; }
 # shellcheck source=tests/load/common.sh
 . tests/load/common.sh
+need_convoy
 ghz=$(ghz_tool)
 mkdir -p target/load
 python3 tests/load/data.py tests/photos/double_decker_bus.jpg vehicle-detector target/load/data

@@ -31,6 +31,7 @@ EXPECTED = {
     "services.model-serving.build": (None, built_from("Dockerfile.cuda")),
     "services.model-serving.image": ("convoy:cpu", "convoy:cuda"),
     "services.model-serving.environment.DEVICE": ("auto", "cuda"),
+    "services.model-serving.environment.CUDA_CACHE_PATH": (None, "/app/data/cuda"),
     "services.model-serving.deploy.resources.reservations": (
         None,
         {"devices": [{"capabilities": ["gpu"], "driver": "nvidia", "count": -1}]},

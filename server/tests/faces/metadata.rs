@@ -146,6 +146,7 @@ async fn metrics_count_what_was_served() {
             .unwrap_or_else(|| panic!("no {series}:\n{text}"));
         line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
     };
+    assert_eq!(value("convoy_ready "), 1.0);
     let model = r#"{model="vehicle-detector",version="1"}"#;
     for counter in [
         "nv_inference_request_success",

@@ -17,7 +17,7 @@ export function setup() {
 }
 
 export default function (run) {
-  const body = { image: http.file(photo, 'photo.jpg', 'image/jpeg'), user_id: `load-${run}-${__VU}` };
+  const body = { image: http.file(photo, 'photo.jpg', 'image/jpeg'), user_id: `load-${run}-${__VU}`, ...(__ENV.MODEL ? { model: __ENV.MODEL } : {}) };
   const answer = http.post(`${__ENV.FEATURE}/predict`, body);
   if (answer.status === 429) refused.add(1);
   check(answer, { 'a prediction, or: try again later': (r) => r.status === 429 || (r.status === 200 && Array.isArray(r.json('detections'))) });
