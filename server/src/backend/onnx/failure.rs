@@ -13,10 +13,32 @@ const OUT_OF_MEMORY: [&str; 7] = [
     "allocation_failed",
     "bad_alloc",
 ];
-/// CUDA's errors after which nothing runs on a device any more in this process (`driver_types.h`): it is gone, taken
-/// or broken, or its context is.
-const LOST: [u32; 20] =
-    [46, 100, 101, 214, 219, 226, 304, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 802, 912, 999];
+/// CUDA's errors after which nothing runs on a device any more in this process (`driver_types.h` of CUDA 13). What is not
+/// here is decided by a row that the backend has run before.
+const LOST: [u32; 21] = [
+    46,  // DevicesUnavailable
+    100, // NoDevice
+    101, // InvalidDevice: there is none of that number any more
+    214, // ECCUncorrectable
+    220, // NvlinkUncorrectable
+    709, // ContextIsDestroyed
+    802, // SystemNotReady
+    999, // Unknown
+    // "To continue using CUDA, the process must be terminated and relaunched":
+    226, // Contained
+    700, // IllegalAddress
+    702, // LaunchTimeout
+    710, // Assert
+    714, // HardwareStackError
+    715, // IllegalInstruction
+    716, // MisalignedAddress
+    717, // InvalidAddressSpace
+    718, // InvalidPc
+    719, // LaunchFailure
+    721, // TensorMemoryLeak
+    810, // MpsClientTerminated
+    911, // ExternalDevice
+];
 /// The same where a message has CUDA's words only.
 const LOST_WORDS: [&str; 6] = [
     "device-side assert",
@@ -77,6 +99,17 @@ mod tests {
             ("CUDA failure 999: unknown error ; GPU=0", DeviceLost),
             ("CUDA failure 710: device-side assert triggered", DeviceLost),
             ("GPU is lost", DeviceLost),
+            (
+                "CUDA failure 220: uncorrectable NVLink error detected during the execution ; GPU=0",
+                DeviceLost,
+            ),
+            ("CUDA failure 721: tensor memory not completely freed ; GPU=0", DeviceLost),
+            ("CUDA failure 810: MPS client terminated ; GPU=0", DeviceLost),
+            ("CUDA failure 911: external device error ; GPU=0", DeviceLost),
+            // A launch, a graphics context or a call of the system that failed ends nothing.
+            ("CUDA failure 912: invalid cluster size ; GPU=0", Other),
+            ("CUDA failure 219: invalid OpenGL or DirectX context ; GPU=0", Other),
+            ("CUDA failure 304: OS call failed or operation not supported on this OS ; GPU=0", Other),
             ("CUDA failure 1: invalid argument ; GPU=0 ; expr=cudaMemcpy(719)", Other),
             ("CUDA failure 98: invalid device function ; GPU=0", Other),
             ("indices element out of data bounds, idx=9 must be within the inclusive range [-3,2]", Other),
