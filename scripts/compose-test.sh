@@ -138,7 +138,7 @@ else
   serves() { docker exec convoy-cuda-test convoy health >/dev/null 2>&1; }
   until_it "DEVICE=auto: the container is not ready" serves
   docker logs convoy-cuda-test >"$work/cuda" 2>&1
-  reason=$(sed -n 's/.*"Models run on the CPU","reason":"\([^"]*\)".*/\1/p' "$work/cuda")
+  reason=$(sed -n 's/.*"The model runs on the CPU","reason":"\([^"]*\)".*/\1/p' "$work/cuda")
   [ -n "$reason" ] || fail "DEVICE=auto: no reason in the log: $(cat "$work/cuda")"
   step "  DEVICE=auto: on the CPU, $reason"
   expect "GET /v2/models/vehicle-detector" 200 'NVIDIA driver' localhost:8000/v2/models/vehicle-detector

@@ -9,6 +9,7 @@ mod complete;
 mod config;
 pub mod control;
 mod discover;
+mod fallbacks;
 mod identity;
 mod instances;
 mod kept_profile;

@@ -22,12 +22,16 @@ impl Log {
         tracing::subscriber::set_default(subscriber.with_writer(self.clone()).finish())
     }
 
-    /// The levels of what was logged.
-    pub(crate) fn levels(&self) -> Vec<String> {
+    /// What was logged.
+    pub(crate) fn lines(&self) -> Vec<serde_json::Value> {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
         let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-        let ours = lines.filter(|line| line["target"].as_str().unwrap().starts_with("model_serving"));
-        ours.map(|line| line["level"].as_str().unwrap().to_owned()).collect()
+        lines.filter(|line| line["target"].as_str().unwrap().starts_with("model_serving")).collect()
+    }
+
+    /// The levels of what was logged.
+    pub(crate) fn levels(&self) -> Vec<String> {
+        self.lines().iter().map(|line| line["level"].as_str().unwrap().to_owned()).collect()
     }
 }
 

@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use service_kit::{Hold, Readiness};
 use super::config::WrittenConfig;
 use super::control::{ControlParameters, IndexEntry, check_unload_parameters, given_config};
 use super::discover::{self, ModelSource};
+use super::fallbacks::Fallbacks;
 use super::load::load_version;
 use super::load_thread::{on_a_thread_for, panic_message};
 use super::observer::Watchers;
@@ -49,7 +49,7 @@ pub(super) struct Shared {
     readiness: OnceLock<Readiness>,
     /// Keeps the server from being ready, by model.
     holds: Mutex<HashMap<String, Hold>>,
-    fallback_is_told: AtomicBool,
+    fallbacks: Fallbacks,
     myself: Weak<Self>,
 }
 
@@ -84,7 +84,7 @@ impl Shared {
             chosen,
             readiness: OnceLock::new(),
             holds: Mutex::default(),
-            fallback_is_told: AtomicBool::new(false),
+            fallbacks: Fallbacks::default(),
             myself: myself.clone(),
         })
     }
@@ -319,11 +319,7 @@ impl Shared {
                 Err(LoadError::Model { path: version.1.clone(), detail })
             },
         )?;
-        if let Some(reason) = model.fallback_reason()
-            && !self.fallback_is_told.swap(true, Ordering::Relaxed)
-        {
-            tracing::info!(reason, "Models run on the CPU");
-        }
+        self.fallbacks.tell_of(&model);
         Ok(model)
     }
 
