@@ -158,9 +158,14 @@ impl Engine {
     /// Whether its device is there, as far as can be told without a run.
     pub(crate) fn is_there(&mut self) -> bool {
         let Err(error) = self.backend.check() else { return true };
+        self.broke(&error);
+        false
+    }
+
+    /// Notes why it can be used no more until a new backend is made; one that was lost must then show that it runs.
+    pub(crate) fn broke(&mut self, error: &BackendError) {
         self.lost = error.kind() == FailureKind::DeviceLost;
         self.not_rebuilt = error.to_string();
-        false
     }
 
     /// After its device was lost: why it is not back.

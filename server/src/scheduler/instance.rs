@@ -233,6 +233,15 @@ impl BatchRun<'_> {
             let taken_at = Instant::now();
             match self.attempt(&jobs, CloseReason::Retry, self.shared.expected(self.lane, rows)) {
                 Ok(completed) => answer(self.shared, jobs, taken_at, completed),
+                Err(Failure::Backend(error)) if error.kind() == FailureKind::DeviceLost => {
+                    self.shared.log_failure(
+                        "The device was lost while a failed batch was run again",
+                        &error.to_string(),
+                    );
+                    self.engine.broke(&error);
+                    parts.push(jobs);
+                    return Err(parts);
+                }
                 Err(Failure::Backend(error)) => self.divide(jobs, &error, &mut parts),
                 Err(Failure::Panic(message)) => {
                     if !self.answer_panicked(jobs, &message) {

@@ -292,4 +292,5 @@ mod fairness;
 mod gpus;
 mod hang_ups;
 mod lanes;
+mod lost;
 mod memory;
