@@ -92,7 +92,8 @@ pub struct SchedulerOptions {
     pub signature: Arc<Signature>,
     /// Version of the model, for labels and logs.
     pub version: String,
-    /// What the policy keeps to; its lanes are the instances given to [`Scheduler::start`].
+    /// What the policy keeps to; its lanes are the instances given to [`Scheduler::start`]. A batch size below the
+    /// signature's is what the device has memory for: requests of more rows are refused.
     pub limits: PolicyLimits,
     /// How long batches take.
     pub profiles: Profiles,
@@ -117,11 +118,12 @@ impl Scheduler {
             ..limits
         };
         let max_batch_size = limits.max_batch_size;
+        let too_many_rows = (max_batch_size < signature.max_batch_size).then_some(max_batch_size + 1);
         let engine = |parts| Engine::new(&signature, parts, outputs.clone());
         let wide = wide.map(|parts| Mutex::new(WideEngine::new(engine(parts))));
         let engines: Vec<Engine> = narrow.into_iter().map(engine).collect();
         let shared = Arc::new(Shared {
-            state: Mutex::new(State::new(BatchPolicy::new(limits, profiles), engines.len())),
+            state: Mutex::new(State::new(BatchPolicy::new(limits, profiles), engines.len(), too_many_rows)),
             signature,
             version,
             observer,
@@ -263,6 +265,9 @@ impl Scheduler {
         if state.broken.is_all() {
             refuse(RefusalReason::Unavailable);
             return Err(shared.being_rebuilt());
+        }
+        if state.has_no_room_for(request.rows) {
+            return Err(shared.no_room(request.rows, &state));
         }
         let now = shared.now();
         let deadline = state.policy.deadline(now, own);

@@ -9,7 +9,7 @@ use super::observer::{BatchReport, CloseReason, DeadWork};
 use super::policy::{ClosedBatch, Dropped, Lane, RunId, over};
 use super::repair::{Backoff, NOT_REBUILT, WideEngine};
 use super::request::{InferenceResponse, PreparedRequest, QueuedRequest};
-use super::shared::{Shared, milliseconds};
+use super::shared::{Shared, lock, milliseconds};
 use crate::backend::{BackendError, FailureKind};
 use crate::error::ServingError;
 
@@ -273,6 +273,12 @@ impl BatchRun<'_> {
             return;
         }
         for job in jobs {
+            if error.kind() == FailureKind::OutOfMemory && job.request.rows > 1 {
+                // That was logged, and the same request would be refused now.
+                let sentence = self.shared.no_room(job.request.rows, &lock(&self.shared.state));
+                self.shared.reply(job, Err(sentence));
+                continue;
+            }
             job.span.in_scope(|| {
                 tracing::error!(
                     model = %self.shared.signature.model, version = %self.shared.version,

@@ -47,10 +47,16 @@ pub(crate) struct State {
     gone: usize,
     /// Instances that are to look whether their device is still there.
     to_look: BTreeSet<usize>,
+    /// The fewest rows that the device had no memory for; `None`: none are known. A request of so many, or more, would fail.
+    too_many_rows: Option<usize>,
 }
 
 impl State {
-    pub(crate) fn new(policy: BatchPolicy<QueuedRequest>, instances: usize) -> Self {
+    pub(crate) fn new(
+        policy: BatchPolicy<QueuedRequest>,
+        instances: usize,
+        too_many_rows: Option<usize>,
+    ) -> Self {
         let broken = BrokenInstances { of: instances, ..BrokenInstances::default() };
         Self {
             policy,
@@ -61,7 +67,13 @@ impl State {
             alarm: None,
             gone: 0,
             to_look: BTreeSet::new(),
+            too_many_rows,
         }
+    }
+
+    /// Whether it is known that the device has no memory for so many rows.
+    pub(crate) fn has_no_room_for(&self, rows: usize) -> bool {
+        self.too_many_rows.is_some_and(|known| rows >= known)
     }
 
     /// The instance to wake for what is queued, if any. The caller must do it.
@@ -170,21 +182,42 @@ impl Shared {
     }
 
     /// Notes that the device had no memory for a batch of so many rows: from now on batches have half of them at most, as
-    /// have the parts that this one is divided into.
+    /// have the parts that this one is divided into, and a request that has as many by itself is refused.
     pub(crate) fn batch_did_not_fit(&self, rows: usize, error: &BackendError) {
         let mut state = lock(&self.state);
-        let most = rows.div_ceil(2);
-        if most >= state.policy.max_batch_size() {
-            return;
+        let is_shorter = rows.div_ceil(2) < state.policy.max_batch_size();
+        if is_shorter {
+            state.policy.limit_batches(rows.div_ceil(2));
+            self.observer.batch_limit(self.labels(), state.policy.max_batch_size());
         }
-        state.policy.limit_batches(most);
-        self.observer.batch_limit(self.labels(), most);
+        // What has no memory for a single row has none for anything just now, and is asked again.
+        let is_news = rows > 1 && !state.has_no_room_for(rows);
+        if is_news {
+            state.too_many_rows = Some(rows);
+        }
+        let most = state.policy.max_batch_size();
         drop(state);
-        tracing::warn!(
-            model = %self.signature.model, version = %self.version, rows, %error,
-            "The device has no memory for a batch of {rows} rows: batches have {most} at most until the model is \
-             loaded again"
-        );
+        if is_shorter || is_news {
+            let refused = if rows > 1 {
+                format!(", and requests of {rows} rows or more are refused")
+            } else {
+                String::new()
+            };
+            tracing::warn!(
+                model = %self.signature.model, version = %self.version, rows, %error,
+                "The device has no memory for a batch of {rows} rows: until the model is loaded again batches have {most} \
+                 at most{refused}"
+            );
+        }
+    }
+
+    /// What the caller of a request of so many rows is told, for which the device has no memory.
+    pub(crate) fn no_room(&self, rows: usize, state: &State) -> ServingError {
+        ServingError::TooLarge(format!(
+            "The device has no memory for {rows} rows of model `{}` at once: send several requests of at most {}.",
+            self.signature.model,
+            state.policy.max_batch_size()
+        ))
     }
 
     /// Tells of the objective that is kept: at the start, and when the device has become slower or faster.

@@ -250,12 +250,45 @@ async fn futures_of(bench: &Bench, rows: impl IntoIterator<Item = u8>) -> Vec<As
 }
 
 #[tokio::test]
-async fn a_request_that_does_not_fit_by_itself_fails_and_the_instance_goes_on() {
+async fn a_request_that_does_not_fit_by_itself_is_refused_from_then_on() {
     let bench = bench(1, 16, |batch| with_memory_for(3, batch));
-    let error = bench.scheduler.infer(request(&[1, 2, 3, 4]), None).await.unwrap_err();
-    assert_eq!(error, ServingError::ExecutionFailed { model: "m".to_owned() });
-    assert!(bench.ask(&[1, 2, 3], None).await.await.unwrap().is_ok());
+    let runs = || lock(&bench.recorder.batches).len();
+    let ask = async |rows: &[u8]| bench.scheduler.infer(request(rows), None).await.map(|_| ());
+    let too_large = |rows| {
+        Err(ServingError::TooLarge(format!(
+            "The device has no memory for {rows} rows of model `m` at once: send several requests of at most 2."
+        )))
+    };
+    assert_eq!(ask(&[1, 2, 3, 4]).await, too_large(4));
+    assert_eq!(runs(), 1);
+    for rows in [4, 5, 8] {
+        assert_eq!(ask(&vec![0; rows]).await, too_large(rows));
+    }
+    assert_eq!(runs(), 1, "no such request is tried again");
+    assert_eq!(ask(&[1, 2, 3]).await, Ok(()), "of fewer nothing is known");
     assert_eq!(*lock(&bench.recorder.batch_limits), [8, 2]);
+}
+
+#[tokio::test]
+async fn one_row_that_does_not_fit_is_tried_again() {
+    let has_memory = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let has = Arc::clone(&has_memory);
+    let bench = bench(1, 16, move |batch| with_memory_for(usize::from(has.load(Ordering::SeqCst)), batch));
+    let error = bench.scheduler.infer(request(&[1]), None).await.unwrap_err();
+    assert_eq!(error, ServingError::ExecutionFailed { model: "m".to_owned() });
+    has_memory.store(true, Ordering::SeqCst);
+    bench.scheduler.infer(request(&[1]), None).await.unwrap();
+}
+
+/// When a model is loaded, sizes that do not fit are left out.
+#[tokio::test]
+async fn requests_beyond_what_fitted_at_the_start_are_refused() {
+    let backend = SimulatedBackend::new(|batch| with_memory_for(6, batch));
+    let bench = bench_with_limits(1, PolicyLimits::new(6, 1), &backend, Arc::new(backend.clone()));
+    let error = bench.scheduler.infer(request(&[0; 7]), None).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::TooLarge);
+    bench.scheduler.infer(request(&[0; 6]), None).await.unwrap();
+    assert_eq!(lock(&bench.recorder.batches).len(), 1);
 }
 
 /// One batch after the other, in order: the other instance waits while the server stops, and the one at work breaks.
