@@ -49,6 +49,8 @@ pub(crate) struct WatchedGpus {
     pub(crate) health: GpuHealth,
     /// By CUDA's numbers.
     pub(crate) uuids: BTreeMap<i32, String>,
+    /// Version of their driver.
+    pub(crate) driver: String,
 }
 
 /// The sessions that serve.
@@ -147,7 +149,8 @@ impl Sessions<'_> {
         let device = match provider.is_gpu() {
             false => format!("{provider} {}, graph {:?}", processor(), self.acceleration.graph),
             true => {
-                format!("{provider} {device_ids:?} of {}: {}", graphics_cards(), self.acceleration)
+                let (cards, driver) = (graphics_cards(), &self.gpus.driver);
+                format!("{provider} {device_ids:?} of {cards}, driver {driver}: {}", self.acceleration)
             }
         };
         let inputs = self.signature.inputs.iter().map(|input| &input.tensor);
@@ -253,6 +256,34 @@ mod tests {
         let other = Sessions { file: &looked_at, ..sessions };
         let other = other.key(&other.shapes());
         assert_eq!(ProfileCache::new(folder.path()).get(&other), None);
+    }
+
+    #[test]
+    fn another_driver_is_measured_again() {
+        let (folder, signature) = (tempfile::tempdir().unwrap(), signature());
+        let runtime = OnnxRuntime::load(Some(&test_models::library())).unwrap();
+        let file = folder.path().join("model.onnx");
+        std::fs::copy(test_models::path("unbatched"), &file).unwrap();
+        let file = Arc::new(ModelFile::look_at(&file).unwrap());
+        let key = |provider, driver: &str| {
+            let shapes = vec![InstanceShape { instances: 1, threads: 1 }];
+            let placement = Placement { provider, device_ids: vec![0], shapes };
+            let sessions = Sessions {
+                runtime: &runtime,
+                file: &file,
+                signature: &signature,
+                placement: &placement,
+                acceleration: &Acceleration::default(),
+                gpus: &WatchedGpus { driver: driver.to_owned(), ..WatchedGpus::default() },
+                profile_time: Duration::ZERO,
+                cache: None,
+            };
+            sessions.key(&placement.shapes)
+        };
+        let (cuda, cpu) = (ExecutionProvider::Cuda, ExecutionProvider::Cpu);
+        assert_eq!(key(cuda, "580.65.06"), key(cuda, "580.65.06"));
+        assert_ne!(key(cuda, "580.65.06"), key(cuda, "590.48.01"));
+        assert_eq!(key(cpu, "580.65.06"), key(cpu, "590.48.01"), "a processor has none");
     }
 
     #[test]

@@ -286,9 +286,10 @@ impl Loading<'_> {
         }
         let numbers: BTreeSet<i32> = placement.device_ids.iter().copied().collect();
         let health = self.repository.gpu_health.clone();
-        let mut uuids = BTreeMap::new();
+        let (mut uuids, mut driver) = (BTreeMap::new(), String::new());
         for number in numbers {
             let gpu = gpu::usable(number)?;
+            driver.clone_from(&gpu.driver);
             tracing::debug!(number, name = gpu.name, driver = gpu.driver, "A GPU can be used");
             if gpu.is_certain {
                 health.check(&gpu.uuid)?;
@@ -301,7 +302,7 @@ impl Loading<'_> {
                 );
             }
         }
-        Ok(WatchedGpus { health, uuids })
+        Ok(WatchedGpus { health, uuids, driver })
     }
 
     /// Opens, warms and measures the instances of a placement. The error is what failed.
