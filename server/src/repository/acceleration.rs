@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use convoy_proto::inference::model_optimization_policy::execution_accelerators::Accelerator;
 use convoy_proto::inference::{ModelConfig, ModelOptimizationPolicy};
 
-use crate::backend::{Acceleration, GraphOptimization, ProviderNodes};
+use crate::backend::{Acceleration, CpuNodes, GraphOptimization, ProviderNodes};
 use crate::scheduler::Signature;
 
 /// What a parameter's value is.
@@ -275,7 +275,27 @@ pub(crate) fn unused(optimization: &ModelOptimizationPolicy) -> Vec<&'static str
     fields.into_iter().filter(|field| field.1).map(|field| field.0).collect()
 }
 
-/// Refuses a graph that is to run on a GPU and has nodes that compute on the CPU.
+/// Warns when ONNX Runtime's log did not tell where the nodes of a graph on a GPU run, and of what could not be kept then.
+pub(crate) fn warn_of_uncounted(model: &str, nodes: &[ProviderNodes], allowed: CpuNodes) {
+    if !nodes.is_empty() {
+        return;
+    }
+    let unkept = match allowed {
+        CpuNodes::ShapesOnly => {
+            ", and a model that computes on the CPU in part is not refused: set its parameter \
+             `session.disable_cpu_ep_fallback` to 1 to have every node on the GPU, or to 0 to allow others"
+        }
+        CpuNodes::None | CpuNodes::Allowed => "",
+    };
+    tracing::warn!(
+        model,
+        "ONNX Runtime's log words the placement of nodes otherwise than it is known here: the model's nodes on the GPU and \
+         on the CPU could not be counted{unkept}"
+    );
+}
+
+/// Refuses a graph that is to run on a GPU and has nodes that compute on the CPU. Where nothing is known of its nodes it
+/// is not refused: [`warn_of_uncounted`] says so.
 ///
 /// # Errors
 /// With the operators, in words for the middle of a sentence.

@@ -104,6 +104,9 @@ pub(crate) fn load_version(
     observer.placed_nodes(placed, &nodes);
     let instances = started.opened.instances.narrow.len();
     let kept = started.opened.kept.map(Arc::new);
+    if started.provider.is_gpu() {
+        acceleration::warn_of_uncounted(&source.name, &nodes, started.cpu_nodes);
+    }
     let scheduler = Scheduler::start(options, started.opened.instances)
         .map_err(|error| loading.model_error(format!("a thread for it cannot be started: {error}")))?;
     if provider.is_gpu() {
@@ -152,6 +155,8 @@ struct Loading<'a> {
 struct Started {
     opened: Opened,
     provider: ExecutionProvider,
+    /// The nodes that it was allowed to leave on the CPU.
+    cpu_nodes: CpuNodes,
     fallback_reason: Option<String>,
 }
 
@@ -325,7 +330,8 @@ impl Loading<'_> {
             cache: self.repository.profile_cache.as_deref(),
         };
         let opened = sessions.start()?;
-        Ok(Started { opened, provider: placement.provider, fallback_reason })
+        let (provider, cpu_nodes) = (placement.provider, acceleration.cpu_nodes);
+        Ok(Started { opened, provider, cpu_nodes, fallback_reason })
     }
 
     fn config_error(&self, detail: String) -> LoadError {

@@ -1,10 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::backend::CpuNodes;
 use crate::repository::config;
 use crate::scheduler::InputSpec;
 use crate::tensor::{DataType, TensorSpec};
+use crate::test_logs::Log;
 use std::path::Path;
 
 fn read(text: &str) -> Result<Acceleration, String> {
@@ -145,7 +145,7 @@ fn nodes_that_compute_may_not_stay_on_the_cpu() {
         operators: operators.iter().map(|&name| name.to_owned()).collect(),
     };
     let gpu = nodes("CUDAExecutionProvider", 90, &["Conv"]);
-    assert_eq!(refuse_cpu_nodes(&[]), Ok(()), "nothing is known");
+    assert_eq!(refuse_cpu_nodes(&[]), Ok(()), "nothing is known, which is said");
     assert_eq!(refuse_cpu_nodes(std::slice::from_ref(&gpu)), Ok(()));
     let shapes = nodes("CPUExecutionProvider", 3, &["Concat", "Gather", "Shape"]);
     assert_eq!(refuse_cpu_nodes(&[shapes, gpu.clone()]), Ok(()));
@@ -155,4 +155,25 @@ fn nodes_that_compute_may_not_stay_on_the_cpu() {
     assert!(error.contains("(Einsum)") && error.contains("session.disable_cpu_ep_fallback"), "{error}");
     let all = nodes("CPUExecutionProvider", 5, &[]);
     assert!(refuse_cpu_nodes(&[all]).unwrap_err().contains("5 of its 5 nodes"));
+}
+
+#[test]
+fn nodes_that_could_not_be_counted_are_said_with_what_is_not_kept() {
+    let known =
+        ProviderNodes { provider: "CUDAExecutionProvider".to_owned(), nodes: 1, operators: Vec::new() };
+    let said = |nodes: &[ProviderNodes], allowed| {
+        let log = Log::new();
+        let collecting = log.collect();
+        warn_of_uncounted("m", nodes, allowed);
+        drop(collecting);
+        log.lines().iter().map(|line| format!("{} {}", line["level"], line["fields"])).collect::<Vec<_>>()
+    };
+    assert!(said(&[known], CpuNodes::ShapesOnly).is_empty());
+    for (allowed, refusal) in
+        [(CpuNodes::ShapesOnly, true), (CpuNodes::Allowed, false), (CpuNodes::None, false)]
+    {
+        let [line] = &*said(&[], allowed) else { panic!("one line for {allowed:?}") };
+        assert!(line.contains("WARN") && line.contains("could not be counted"), "{line}");
+        assert_eq!(line.contains("is not refused"), refusal, "{allowed:?}: {line}");
+    }
 }
