@@ -3,9 +3,9 @@
 use crate::predict_request::{Ids, PredictRequest};
 use bytes::Bytes;
 use jiff::Timestamp;
+use service_kit::hexadecimal;
 use service_kit::timestamp::to_rfc3339;
 use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
 use uuid::Uuid;
 
 /// Namespace of the user ids that are derived from request ids.
@@ -54,10 +54,7 @@ fn content_sha256(image: &[u8], user_id: &str, model: &str) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hexadecimal(&hash.finalize())
 }
 
 #[cfg(test)]
