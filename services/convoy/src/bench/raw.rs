@@ -2,7 +2,7 @@
 
 use super::statistics::Latency;
 use model_serving::backend::onnx::{OnnxRuntime, SessionOptions};
-use model_serving::backend::{Acceleration, Backend as _, Batch, BatchInput, ExecutionProvider, RawSession};
+use model_serving::backend::{Acceleration, Backend, Batch, BatchInput, ExecutionProvider, RawSession};
 use model_serving::tensor::{DataType, Shape};
 use serde::Serialize;
 use std::fmt;
@@ -110,8 +110,8 @@ pub(super) struct RawSeen {
 }
 
 /// Open sessions of every shape.
-pub(super) struct RawSessions {
-    shapes: Vec<(SessionShape, Vec<RawSession>)>,
+pub(super) struct RawSessions<B = RawSession> {
+    shapes: Vec<(SessionShape, Vec<B>)>,
     input: Input,
 }
 
@@ -146,36 +146,50 @@ impl RawSessions {
         });
         Ok(Self { shapes: opened?, input })
     }
+}
 
-    /// Runs all sessions of the shape number `at` at once for `duration`, after a tenth of it that is not counted.
-    /// Blocking.
+impl<B: Backend> RawSessions<B> {
+    /// Runs all sessions of the shape number `at` at once for `duration`, after one run of each and a tenth of that time,
+    /// which are not counted. Blocking.
     ///
     /// # Errors
     /// A sentence: why the model fails.
     pub(super) fn run(&mut self, at: usize, duration: Duration) -> Result<(SessionShape, RawSeen), String> {
         let (shape, sessions) = &mut self.shapes[at];
         let input = &self.input;
+        let rows = shape.rows;
+        // The first run of a shape chooses kernels and takes memory: on a GPU that may take longer than all the rest.
+        side_by_side(sessions, |session| infer(session, &input.batch(&input.data(rows), rows)))?;
         let counted_from = Instant::now() + duration / 10;
         let until = counted_from + duration;
-        let rows = shape.rows;
-        let latencies = thread::scope(|scope| {
-            let running: Vec<_> = sessions
-                .iter_mut()
-                .map(|session| scope.spawn(move || run_one(session, input, rows, counted_from, until)))
-                .collect();
-            let ended = running
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|_| Err("A raw session panicked.".to_owned())));
-            ended.collect::<Result<Vec<_>, String>>()
-        })?;
+        let latencies = side_by_side(sessions, |session| run_one(session, input, rows, counted_from, until))?;
         let latencies = latencies.concat();
         let images_per_s = (latencies.len() * rows) as f64 / duration.as_secs_f64();
         Ok((*shape, RawSeen { images_per_s, latency: Latency::of(latencies) }))
     }
 }
 
+/// What `work` gives for each of the sessions, on a thread for each.
+fn side_by_side<B: Backend, R: Send>(
+    sessions: &mut [B],
+    work: impl Fn(&mut B) -> Result<R, String> + Sync,
+) -> Result<Vec<R>, String> {
+    let work = &work;
+    thread::scope(|scope| {
+        let running: Vec<_> = sessions.iter_mut().map(|session| scope.spawn(move || work(session))).collect();
+        let ended = running
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err("A raw session panicked.".to_owned())));
+        ended.collect()
+    })
+}
+
+fn infer(session: &mut impl Backend, batch: &Batch<'_>) -> Result<(), String> {
+    session.infer(batch).map(drop).map_err(|error| format!("The model fails: {error}."))
+}
+
 fn run_one(
-    session: &mut RawSession,
+    session: &mut impl Backend,
     input: &Input,
     rows: usize,
     counted_from: Instant,
@@ -202,7 +216,35 @@ fn run_one(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
+    use model_serving::backend::simulated::SimulatedBackend;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// The first run of each session outlasts the time that is counted.
+    #[test]
+    fn the_clock_starts_after_a_run_of_each_session() {
+        let session = || {
+            let runs = AtomicUsize::new(0);
+            SimulatedBackend::new(move |batch| {
+                if runs.fetch_add(1, Ordering::SeqCst) == 0 {
+                    thread::sleep(Duration::from_millis(400));
+                }
+                SimulatedBackend::echo(batch)
+            })
+        };
+        let shape = SessionShape { sessions: 2, threads: 1, rows: 4 };
+        let input = Input {
+            name: "x".to_owned(),
+            datatype: DataType::Uint8,
+            shape: Shape::from([1, 1]),
+            rows: vec![vec![0]],
+        };
+        let mut sessions = RawSessions { shapes: vec![(shape, vec![session(), session()])], input };
+        let (_, seen) = sessions.run(0, Duration::from_millis(200)).unwrap();
+        assert!(seen.images_per_s > 0.0, "{seen:?}");
+    }
 
     #[test]
     fn shapes_use_all_cores_and_none_twice() {
