@@ -2,6 +2,7 @@
 //! and how much of that the server gets out of it.
 
 mod compare;
+mod ran;
 mod report;
 
 use super::loops::{self, Ask};
@@ -15,9 +16,12 @@ use clap::Parser as _;
 use compare::{Difference, Pairs, Rules};
 use convoy_proto::inference::model_metadata_response::TensorMetadata;
 use model_serving::backend::onnx::OnnxRuntime;
-use model_serving::backend::{Backend as _, Device, ExecutionProvider, RawSession};
+use model_serving::backend::{
+    Backend as _, BackendError, Device, ExecutionProvider, FailureKind, RawSession,
+};
 use model_serving::gpu;
-use report::{BatchRow, Checked, Copies, Gpu, Report, Served};
+use ran::Ran;
+use report::{BatchRow, Checked, Copies, Gpu, Report, Served, Untimed};
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
@@ -64,7 +68,7 @@ pub struct DeviceCheckArgs {
 ///
 /// # Errors
 /// [`Failure::CannotStart`] when the device or the model cannot be used, [`Failure::Failed`] when a run fails, and, after
-/// the report, when the device does not compute what the CPU does or requests failed.
+/// the report, when the device does not compute what the CPU does, the server gets too little out of it, or requests failed.
 #[allow(clippy::print_stdout, reason = "what the command is for")]
 pub async fn run(args: DeviceCheckArgs) -> Result<(), Failure> {
     let report = check(&args).await?;
@@ -74,7 +78,7 @@ pub async fn run(args: DeviceCheckArgs) -> Result<(), Failure> {
     } else {
         print!("{report}");
     }
-    let wrong = report.checked.wrong();
+    let wrong = report.wrong();
     if wrong.is_empty() { Ok(()) } else { Err(Failure::Failed(format!("{}.", wrong.join("; ")))) }
 }
 
@@ -89,56 +93,41 @@ async fn check(args: &DeviceCheckArgs) -> Result<Report, Failure> {
     let library = args.onnxruntime_lib.clone();
     let runtime = blocking(move || OnnxRuntime::load(library.as_deref())).await;
     let runtime = runtime.map_err(|error| Failure::CannotStart(error.to_string()))?;
-    let (provider, gpu, fallback_reason) = choose(args.device, &runtime)?;
+    refuse(args.device, &runtime)?;
 
-    let bench = bench_args(args, provider)?;
+    let bench = bench_args(args)?;
     let target = Target::new(&bench).await?;
-    let measured = measure(args, &bench, &target, &runtime, provider).await;
+    let measured = measure(args, &bench, &target, &runtime).await;
     let stopped = tokio::task::spawn_blocking(move || target.stop()).await;
-    let (model, checked) = measured?;
+    let (ran, model, checked) = measured?;
     stopped.map_err(|error| Failure::Failed(format!("The server could not be stopped: {error}.")))??;
     Ok(Report {
         requested: args.device.to_string(),
-        provider: provider.as_str(),
-        fallback_reason,
-        gpu: gpu.map(Gpu::from),
+        provider: ran.provider.as_str(),
+        fallback_reason: ran.fallback_reason,
+        gpu: ran.gpu.map(Gpu::from),
         cores: available_parallelism().map_or(1, usize::from),
-        session_threads: session_threads(provider),
+        session_threads: session_threads(ran.provider),
         library: runtime.build_info(),
         model,
         checked,
     })
 }
 
-/// What runs: the device that was asked for, or for `auto` what works, with the reason when that is not a GPU.
-fn choose(
-    device: Device,
-    runtime: &OnnxRuntime,
-) -> Result<(ExecutionProvider, Option<gpu::GpuFacts>, Option<String>), Failure> {
-    let usable = || match runtime.offers_cuda() {
+/// Refuses a GPU that cannot be had before a server is started for it.
+fn refuse(device: Device, runtime: &OnnxRuntime) -> Result<(), Failure> {
+    let Device::Cuda(number) = device else { return Ok(()) };
+    let usable = match runtime.offers_cuda() {
         false => Err("the library of ONNX Runtime is built without CUDA".to_owned()),
-        true => gpu::usable(i32::from(device.gpu())),
+        true => gpu::usable(i32::from(number)).map(drop),
     };
-    match device {
-        Device::Cpu => Ok((ExecutionProvider::Cpu, None, None)),
-        Device::Cuda(_) => usable()
-            .map(|gpu| (ExecutionProvider::Cuda, Some(gpu), None))
-            .map_err(|reason| Failure::CannotStart(format!("The device {device} cannot be used: {reason}."))),
-        Device::Auto => Ok(match usable() {
-            Ok(gpu) => (ExecutionProvider::Cuda, Some(gpu), None),
-            Err(reason) => (ExecutionProvider::Cpu, None, Some(reason)),
-        }),
-    }
+    usable.map_err(|reason| Failure::CannotStart(format!("The device {device} cannot be used: {reason}.")))
 }
 
-fn bench_args(args: &DeviceCheckArgs, provider: ExecutionProvider) -> Result<BenchArgs, Failure> {
-    let device = match provider.is_gpu() {
-        false => Device::Cpu,
-        true => Device::Cuda(args.device.gpu()),
-    };
+fn bench_args(args: &DeviceCheckArgs) -> Result<BenchArgs, Failure> {
     let mut words = vec!["convoy".into(), "--slo=none".into(), "--profile-cache=none".into()];
     let mut flag = |name: &str, value: &std::ffi::OsStr| words.extend([name.into(), value.to_owned()]);
-    flag("--device", device.to_string().as_ref());
+    flag("--device", args.device.to_string().as_ref());
     flag("--model-path", args.model_path.as_os_str());
     for (name, value) in [("--onnxruntime-lib", &args.onnxruntime_lib), ("--photo", &args.photo)] {
         if let Some(value) = value {
@@ -157,17 +146,18 @@ async fn measure(
     bench: &BenchArgs,
     target: &Target,
     runtime: &OnnxRuntime,
-    provider: ExecutionProvider,
-) -> Result<(String, Checked), Failure> {
+) -> Result<(Ran, String, Checked), Failure> {
     let subject = Subject::of(target, bench).await?;
     let file = subject.file.clone().unwrap_or_default();
-    let device = RawDevice { provider, ..subject.device.clone() };
-    let rules = Rules::new(&subject.config, &device.acceleration);
+    let device = subject.device.clone();
+    let provider = device.provider;
+    let ran = Ran::of(args.device, &device, &subject.config);
+    let rules = Rules::new(&subject.config, &device);
     let raw = {
         let (args, runtime, file, device) = (args.clone(), runtime.clone(), file.clone(), device.clone());
         blocking(move || raw_runs(&args, &runtime, &file, &device, &rules)).await?
     };
-    let RawRuns { difference, pairs, batches, best: best_single } = raw;
+    let RawRuns { difference, pairs, batches, untimed, best: best_single } = raw;
     let largest = batches.iter().map(|batch| batch.rows).max().unwrap_or(1).min(subject.max_rows);
     let shapes = match provider.is_gpu() {
         true => SessionShape::on_gpu(largest),
@@ -198,10 +188,10 @@ async fn measure(
         percent_of_raw: 100.0 * seen.answered_per_s / raw_best,
         failed: seen.failed + seen.refused + seen.expired,
     };
-    Ok((
-        format!("{} version {}", subject.model, subject.version),
-        Checked { difference, pairs, batches, served },
-    ))
+    let not_checked = pairs.and_then(|pairs| pairs.not_checked(args.photo.is_some()));
+    let pairs = pairs.filter(|_| not_checked.is_none());
+    let model = format!("{} version {}", subject.model, subject.version);
+    Ok((ran, model, Checked { difference, pairs, not_checked, batches, untimed, served }))
 }
 
 /// Threads that work on one operator of the raw session, the caller's included.
@@ -215,6 +205,7 @@ struct RawRuns {
     difference: Vec<Difference>,
     pairs: Option<Pairs>,
     batches: Vec<BatchRow>,
+    untimed: Option<Untimed>,
     /// The most rows a second of one session.
     best: f64,
 }
@@ -249,17 +240,27 @@ fn raw_runs(
         let named = |outputs| names.iter().map(String::as_str).zip(outputs).collect::<Vec<_>>();
         pairs = rules.pairs(&named(&on_device), &named(&on_cpu));
     }
+    let timed = time_sizes(&args.batch_sizes, |rows| time(&mut session, &input, rows, args.duration));
+    let (batches, untimed) = timed.map_err(failed)?;
+    let best = batches.iter().map(|batch| batch.images_per_s).fold(0.0, f64::max);
+    Ok(RawRuns { difference, pairs, batches, untimed, best })
+}
+
+/// Times sizes in their order, up to the first that fails: a model with a fixed batch dimension takes one size only, and a
+/// GPU may have no memory for more.
+fn time_sizes(
+    sizes: &[u16],
+    mut time: impl FnMut(usize) -> Result<BatchRow, BackendError>,
+) -> Result<(Vec<BatchRow>, Option<Untimed>), BackendError> {
     let mut batches = Vec::new();
-    for &rows in &args.batch_sizes {
-        match time(&mut session, &input, usize::from(rows), args.duration) {
+    for rows in sizes.iter().copied().map(usize::from) {
+        match time(rows) {
             Ok(row) => batches.push(row),
-            // A model with a fixed batch dimension takes this size and no other.
-            Err(_) if !batches.is_empty() => break,
-            Err(error) => return Err(failed(error)),
+            Err(error) if batches.is_empty() || error.kind() == FailureKind::DeviceLost => return Err(error),
+            Err(error) => return Ok((batches, Some(Untimed { rows, reason: error.to_string() }))),
         }
     }
-    let best = batches.iter().map(|batch| batch.images_per_s).fold(0.0, f64::max);
-    Ok(RawRuns { difference, pairs, batches, best })
+    Ok((batches, None))
 }
 
 fn input_of(session: &RawSession, photo: Option<&Path>) -> Result<Input, Failure> {
@@ -279,7 +280,7 @@ fn time(
     input: &Input,
     rows: usize,
     duration: Duration,
-) -> Result<BatchRow, model_serving::backend::BackendError> {
+) -> Result<BatchRow, BackendError> {
     let data = input.data(rows);
     let batch = input.batch(&data, rows);
     // The first run of a size chooses kernels and takes memory.
@@ -313,7 +314,7 @@ fn copies(
     input: &Input,
     rows: usize,
     duration: Duration,
-) -> Result<Option<Copies>, model_serving::backend::BackendError> {
+) -> Result<Option<Copies>, BackendError> {
     let data = input.data(rows);
     let batch = input.batch(&data, rows);
     let until = Instant::now() + duration;
@@ -348,3 +349,6 @@ fn best_shape(
     }
     Ok(best)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,9 @@
 //! Whether a device computes what the CPU does.
 
+use super::super::raw::RawDevice;
 use convoy_proto::inference::ModelConfig;
 use half::{bf16, f16};
-use model_serving::backend::Acceleration;
+use model_serving::backend::ExecutionProvider;
 use model_serving::tensor::{DataType, Tensor, byte_string_ends};
 use serde::Serialize;
 
@@ -51,6 +52,17 @@ pub(super) struct Pairs {
     pub(super) most_score: f64,
 }
 
+impl Pairs {
+    /// What is to be done for a comparison, where the CPU detects nothing and there is nothing to compare.
+    pub(super) fn not_checked(&self, has_photo: bool) -> Option<&'static str> {
+        let advice = match has_photo {
+            true => "the CPU detects nothing in the photo: give another",
+            false => "give --photo",
+        };
+        (self.checked == 0).then_some(advice)
+    }
+}
+
 /// What is compared with what bounds.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
@@ -71,13 +83,14 @@ struct Detector {
 
 impl Rules {
     /// The rules for a model of this configuration.
-    pub(super) fn new(config: &ModelConfig, acceleration: &Acceleration) -> Self {
+    pub(super) fn new(config: &ModelConfig, RawDevice { provider, acceleration, .. }: &RawDevice) -> Self {
         let is_on = |options: &std::collections::BTreeMap<String, String>, name: &str| {
             options.get(name).is_some_and(|value| value == "1")
         };
         let reduced = is_on(&acceleration.cuda, "use_tf32")
             || acceleration.tensorrt.as_ref().is_some_and(|options| {
-                is_on(options, "trt_fp16_enable") || is_on(options, "trt_int8_enable")
+                let is_reduced = is_on(options, "trt_fp16_enable") || is_on(options, "trt_int8_enable");
+                *provider == ExecutionProvider::TensorRt && is_reduced
             });
         let text = |name: &str| config.parameters.get(name).map(|value| value.string_value.as_str());
         let format = text("box_format").unwrap_or_default();

@@ -1,18 +1,22 @@
 //! What was found, as text for people and as JSON for programs.
 
 use super::compare::{Difference, Pairs};
+use model_serving::backend::ExecutionProvider;
 use model_serving::gpu::GpuFacts;
 use serde::Serialize;
 use std::fmt;
+
+/// What a server must carry on a GPU, in percent of the best raw sessions.
+const LEAST_SERVED: f64 = 90.0;
 
 /// Everything that was found.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Report {
     /// What `--device` asked for.
     pub(super) requested: String,
-    /// What runs the model: `cpu` or `cuda`.
+    /// What runs the model: `cpu`, `cuda` or `tensorrt`.
     pub(super) provider: &'static str,
-    /// Why it is the CPU although a GPU was looked for.
+    /// Why it is not what was looked for first.
     pub(super) fallback_reason: Option<String>,
     pub(super) gpu: Option<Gpu>,
     pub(super) cores: usize,
@@ -23,6 +27,17 @@ pub(super) struct Report {
     pub(super) model: String,
     #[serde(flatten)]
     pub(super) checked: Checked,
+}
+
+impl Report {
+    /// What is not as it must be, in words for the middle of a sentence.
+    pub(super) fn wrong(&self) -> Vec<String> {
+        self.checked.wrong(self.is_on_gpu())
+    }
+
+    fn is_on_gpu(&self) -> bool {
+        self.provider != ExecutionProvider::Cpu.as_str()
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -48,14 +63,17 @@ pub(super) struct Checked {
     pub(super) difference: Vec<Difference>,
     /// Of a detector on a GPU: the CPU's detections of the same row.
     pub(super) pairs: Option<Pairs>,
+    /// Of a detector on a GPU, where the CPU has no detections: what to do.
+    pub(super) not_checked: Option<&'static str>,
     /// One raw session, no server.
     pub(super) batches: Vec<BatchRow>,
+    /// The first size that failed, after which none was tried.
+    pub(super) untimed: Option<Untimed>,
     pub(super) served: Served,
 }
 
 impl Checked {
-    /// What is not as it must be, in words for the middle of a sentence.
-    pub(super) fn wrong(&self) -> Vec<String> {
+    fn wrong(&self, on_gpu: bool) -> Vec<String> {
         let mut wrong: Vec<String> = self.difference.iter().filter(|one| !one.within).map(apart).collect();
         if let Some(pairs) = self.pairs.filter(|pairs| pairs.apart > 0) {
             wrong.push(format!(
@@ -65,6 +83,13 @@ impl Checked {
         }
         if self.served.failed > 0 {
             wrong.push(format!("{} requests failed", self.served.failed));
+        }
+        let percent = self.served.percent_of_raw;
+        // What is no number is not enough either.
+        if on_gpu && (percent.is_nan() || percent < LEAST_SERVED) {
+            wrong.push(format!(
+                "the server carries {percent:.1} % of the best raw sessions, and must carry {LEAST_SERVED} %"
+            ));
         }
         wrong
     }
@@ -89,6 +114,14 @@ pub(super) struct BatchRow {
     pub(super) copies: Option<Copies>,
 }
 
+/// A batch size that could not be timed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Untimed {
+    pub(super) rows: usize,
+    /// What the model or the device said.
+    pub(super) reason: String,
+}
+
 /// Medians of the parts of a run, apart from each other.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Copies {
@@ -111,7 +144,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "device    {} (asked for: {})", self.provider, self.requested)?;
         if let Some(reason) = &self.fallback_reason {
-            writeln!(f, "          not a GPU: {reason}")?;
+            let what = if self.is_on_gpu() { "TensorRT" } else { "a GPU" };
+            writeln!(f, "          not {what}: {reason}")?;
         }
         if let Some(gpu) = &self.gpu {
             writeln!(
@@ -123,7 +157,7 @@ impl fmt::Display for Report {
         writeln!(f, "cores     {}", self.cores)?;
         writeln!(f, "library   {}", self.library)?;
         writeln!(f, "model     {}\n", self.model)?;
-        if self.gpu.is_none() {
+        if !self.is_on_gpu() {
             writeln!(f, "The device is the CPU: there is nothing to compare its outputs with.\n")?;
         } else if self.checked.difference.is_empty() {
             writeln!(f, "The model has no outputs: nothing was compared.\n")?;
@@ -147,6 +181,9 @@ impl fmt::Display for Report {
                  scores {most_score:.6} apart at most"
             )?;
         }
+        if let Some(advice) = self.checked.not_checked {
+            writeln!(f, "detections of the CPU: not checked: {advice}")?;
+        }
         let plural = if self.session_threads == 1 { "" } else { "s" };
         writeln!(f, "one raw session, {} thread{plural}", self.session_threads)?;
         writeln!(f, "  rows      p50 ms    p99 ms   images/s")?;
@@ -161,6 +198,9 @@ impl fmt::Display for Report {
             }
             writeln!(f)?;
         }
+        if let Some(Untimed { rows, reason }) = &self.checked.untimed {
+            writeln!(f, "  {rows:4}  not timed, nor what follows: {reason}")?;
+        }
         let Served { callers, images_per_s, raw_best_images_per_s, percent_of_raw, failed } =
             &self.checked.served;
         writeln!(
@@ -172,42 +212,4 @@ impl fmt::Display for Report {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_wrong_is_said_with_its_bound() {
-        let served = |failed| Served {
-            callers: 4,
-            images_per_s: 90.0,
-            raw_best_images_per_s: 100.0,
-            percent_of_raw: 90.0,
-            failed,
-        };
-        let good = Difference {
-            output: "scores".to_owned(),
-            datatype: "FP32",
-            max_abs: Some(0.0005),
-            mean_abs: Some(0.0001),
-            unequal: 7,
-            bound: Some(0.001),
-            within: true,
-        };
-        let pairs = Pairs { checked: 5, apart: 0, least_iou: 1.0, most_score: 0.0 };
-        let checked = |difference, pairs, failed| Checked {
-            difference,
-            pairs: Some(pairs),
-            batches: Vec::new(),
-            served: served(failed),
-        };
-        assert!(checked(vec![good.clone()], pairs, 0).wrong().is_empty());
-        let bad = Difference { max_abs: Some(0.002), within: false, ..good.clone() };
-        let ids = Difference { output: "ids".to_owned(), max_abs: None, bound: None, within: false, ..good };
-        let wrong = checked(vec![bad, ids], Pairs { apart: 2, ..pairs }, 3).wrong().join("; ");
-        assert_eq!(
-            wrong,
-            "output `scores` is 0.002000 from the CPU's, and may be 0.001000; output `ids` has 7 elements that are not \
-             the CPU's; 2 of the CPU's 5 detections are not the device's; 3 requests failed"
-        );
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 
 use super::*;
 use convoy_proto::inference::ModelParameter;
+use model_serving::backend::Acceleration;
 use model_serving::tensor::Shape;
 
 fn rules(detector: bool, tf32: &str) -> Rules {
@@ -15,7 +16,7 @@ fn rules(detector: bool, tf32: &str) -> Rules {
     }
     let mut acceleration = Acceleration::default();
     acceleration.cuda.insert("use_tf32".to_owned(), tf32.to_owned());
-    Rules::new(&config, &acceleration)
+    Rules::new(&config, &RawDevice { provider: ExecutionProvider::Cuda, gpu: 0, acceleration })
 }
 
 fn floats(values: &[f32], dims: &[i64]) -> Tensor {
@@ -96,4 +97,15 @@ fn all_types_are_compared() {
         let other = rules.compare("x", &tensor(0x40), &tensor(1));
         assert!(!other.within && other.unequal == 1, "{datatype}: {other:?}");
     }
+}
+
+#[test]
+fn what_tensorrt_may_reduce_counts_where_it_runs() {
+    let is_full = |provider| {
+        let tensorrt = [("trt_fp16_enable".to_owned(), "1".to_owned())].into();
+        let acceleration = Acceleration { tensorrt: Some(tensorrt), ..Acceleration::default() };
+        Rules::new(&ModelConfig::default(), &RawDevice { provider, gpu: 0, acceleration }).full_precision
+    };
+    assert!(is_full(ExecutionProvider::Cuda), "it fell back");
+    assert!(!is_full(ExecutionProvider::TensorRt));
 }
