@@ -35,15 +35,38 @@ impl Failure {
         }
     }
 
-    /// Says why the process ends, in the log where there is one, else on standard error, and gives the code to
+    /// Says why the process ends, in the log where one takes errors, else on standard error, and gives the code to
     /// `main`.
     #[allow(clippy::print_stderr, reason = "the last word of a command that has no log")]
     pub fn report(&self) -> ExitCode {
-        if tracing::dispatcher::has_been_set() {
+        if has_log() {
             tracing::error!(exit_code = self.code(), "{self}");
         } else {
             eprintln!("convoy: {self}");
         }
         ExitCode::from(self.code())
+    }
+}
+
+/// Whether somebody reads what is logged as an error. That a log was set up says little: it may be off, and threads that
+/// load models set up again what their caller had, if that was none.
+fn has_log() -> bool {
+    tracing::enabled!(tracing::Level::ERROR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::dispatcher::{Dispatch, has_been_set, with_default};
+    use tracing_subscriber::filter::LevelFilter;
+
+    #[test]
+    fn a_log_that_takes_no_errors_is_none() {
+        let log =
+            |level: LevelFilter| Dispatch::new(tracing_subscriber::fmt().with_max_level(level).finish());
+        assert!(with_default(&log(LevelFilter::INFO), has_log));
+        assert!(!with_default(&log(LevelFilter::OFF), has_log), "--log-level off");
+        assert!(!with_default(&Dispatch::none(), has_log));
+        assert!(has_been_set() && !has_log(), "which was asked before");
     }
 }
