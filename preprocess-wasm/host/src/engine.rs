@@ -61,6 +61,12 @@ impl From<SandboxError> for Ended {
     }
 }
 
+/// What a call gave, and the instance that gave it. To drop that is to make its memory anew, which the answer need not wait for.
+pub(crate) struct Done<T> {
+    pub(crate) value: T,
+    pub(crate) instance: Store<Budget>,
+}
+
 /// A compiled component, ready to be instantiated.
 pub(crate) struct Guest {
     engine: Engine,
@@ -110,11 +116,11 @@ impl Guest {
         resize: &Resize,
         allowance: Allowance,
         lane: Lane,
-    ) -> Result<ImageTensor, Ended> {
-        let (info, tensor) = self.call(image, resize, allowance, lane, |guest, store| {
+    ) -> Result<Done<ImageTensor>, Ended> {
+        let (info, tensor, instance) = self.call(image, resize, allowance, lane, |guest, store| {
             guest.convoy_preprocess_images().call_tensor(store, convert::options(resize))
         })?;
-        Ok(convert::tensor(tensor, info, resize)?)
+        Ok(Done { value: convert::tensor(tensor, info, resize)?, instance })
     }
 
     /// Runs the component's `preprocess` in a fresh instance.
@@ -124,11 +130,11 @@ impl Guest {
         resize: &Resize,
         allowance: Allowance,
         lane: Lane,
-    ) -> Result<Preprocessed, Ended> {
-        let (info, preprocessed) = self.call(image, resize, allowance, lane, |guest, store| {
+    ) -> Result<Done<Preprocessed>, Ended> {
+        let (info, preprocessed, instance) = self.call(image, resize, allowance, lane, |guest, store| {
             guest.convoy_preprocess_images().call_preprocess(store, convert::options(resize))
         })?;
-        Ok(convert::preprocessed(preprocessed, info, resize)?)
+        Ok(Done { value: convert::preprocessed(preprocessed, info, resize)?, instance })
     }
 
     /// Probes an image in a fresh instance, and makes the one call that the instance is for.
@@ -139,7 +145,7 @@ impl Guest {
         allowance: Allowance,
         lane: Lane,
         call: impl FnOnce(&bindings::Preprocessor, &mut Store<Budget>) -> wasmtime::Result<Result<R, wit::Error>>,
-    ) -> Result<(wit::ImageInfo, R), Ended> {
+    ) -> Result<(wit::ImageInfo, R, Store<Budget>), Ended> {
         let mut store = self.store(image.len(), allowance);
         let _running = self.ticker.running();
         let guest = self.instantiate.instantiate(&mut store);
@@ -157,7 +163,7 @@ impl Guest {
         // What wasmtime may copy out of the guest, however long a list it returns.
         store.set_hostcall_fuel(resize.pixel_bytes() + RESULT_SLACK_BYTES);
         let result = call(&guest, &mut store);
-        Ok((info, self.answer(result, image, &store)?))
+        Ok((info, self.answer(result, image, &store)?, store))
     }
 
     /// A store with what reading a header may use.

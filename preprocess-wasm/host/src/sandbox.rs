@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use crate::budget::{MemoryMeter, Watch};
-use crate::engine::{Allowance, Ended, Guest, THREAD_STACK_BYTES};
+use crate::engine::{Allowance, Done, Ended, Guest, THREAD_STACK_BYTES};
 use crate::lane::Lane;
 use crate::pool::{NotTaken, Pool, Refused, Task};
 use crate::{ImageTensor, Limits, Preprocessed, Resize, SandboxConfig, SandboxError};
@@ -241,14 +241,21 @@ impl Task for Call {
         let allowance = Allowance { watch, meter: self.meter.clone() };
         let ended = match self.work {
             Work::Tensor(reply) => match guest.tensor(image, resize, allowance, lane) {
-                Ok(tensor) => return drop(reply.send(Ok(tensor))),
+                Ok(Done { value, instance }) => {
+                    // An answer that cannot be sent is one that nobody waits for any more.
+                    let _ = reply.send(Ok(value));
+                    return drop(instance);
+                }
                 Err(ended) => {
                     self.work = Work::Tensor(reply);
                     ended
                 }
             },
             Work::Preprocess(reply) => match guest.preprocess(image, resize, allowance, lane) {
-                Ok(preprocessed) => return drop(reply.send(Ok(preprocessed))),
+                Ok(Done { value, instance }) => {
+                    let _ = reply.send(Ok(value));
+                    return drop(instance);
+                }
                 Err(ended) => {
                     self.work = Work::Preprocess(reply);
                     ended

@@ -1,5 +1,6 @@
-//! The clock by which running instances are interrupted. It stands still while none runs: a thread that woke every few
-//! milliseconds for nothing would take that from a model that is computing.
+//! The clock by which running instances are interrupted. It stands still when none has run for some ticks: a thread that woke
+//! every few milliseconds for nothing would take that from a model that is computing, and one that is woken for each image
+//! from the image.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -11,6 +12,8 @@ use crate::SandboxError;
 
 /// How often a running instance is asked whether it must end.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
+/// After how many ticks for nobody the clock stops.
+const IDLE_TICKS: u32 = 4;
 
 /// A thread that advances the engine's epoch while an instance runs, until it is dropped.
 pub(crate) struct Ticker {
@@ -18,15 +21,17 @@ pub(crate) struct Ticker {
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Default)]
 struct State {
     count: Mutex<Count>,
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct Count {
     running: usize,
+    /// Ticks since something ran.
+    idle: u32,
+    /// The thread waits to be told that something runs.
+    stands_still: bool,
     stopped: bool,
 }
 
@@ -36,10 +41,17 @@ impl State {
         self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the next tick, which comes only while something runs. False when there is none any more.
+    /// Waits for the next tick. False when there is none any more.
     fn wait(&self) -> bool {
-        let waiting = self.changed.wait_while(self.lock(), |count| count.running == 0 && !count.stopped);
-        let count = waiting.unwrap_or_else(PoisonError::into_inner);
+        let mut count = self.lock();
+        count.idle = if count.running == 0 { count.idle + 1 } else { 0 };
+        if count.idle > IDLE_TICKS {
+            count.stands_still = true;
+            let waiting = self.changed.wait_while(count, |count| count.running == 0 && !count.stopped);
+            count = waiting.unwrap_or_else(PoisonError::into_inner);
+            count.stands_still = false;
+            count.idle = 0;
+        }
         let ticked = self.changed.wait_timeout_while(count, TICK, |count| !count.stopped);
         let (count, _) = ticked.unwrap_or_else(PoisonError::into_inner);
         !count.stopped
@@ -54,7 +66,8 @@ impl Ticker {
 
     /// `tick` gives nothing when it is not to be called again.
     fn start_with(tick: impl Fn() -> Option<()> + Send + 'static) -> Result<Self, SandboxError> {
-        let state = Arc::new(State::default());
+        let count = Count { running: 0, idle: IDLE_TICKS, stands_still: false, stopped: false };
+        let state = Arc::new(State { count: Mutex::new(count), changed: Condvar::new() });
         let ticking = Arc::clone(&state);
         let run = move || while ticking.wait() && tick().is_some() {};
         let thread =
@@ -68,7 +81,7 @@ impl Ticker {
     pub(crate) fn running(&self) -> Running<'_> {
         let mut count = self.state.lock();
         count.running += 1;
-        if count.running == 1 {
+        if count.stands_still && count.running == 1 {
             self.state.changed.notify_one();
         }
         Running { state: &self.state }
@@ -114,7 +127,7 @@ mod tests {
         drop(first);
         ticks.recv().unwrap();
         drop(second);
-        // One tick may have been on its way.
+        // Those for nobody.
         while ticks.recv_timeout(TICK * 4).is_ok() {}
         let _again = ticker.running();
         ticks.recv().unwrap();

@@ -244,7 +244,10 @@ async fn a_meter_without_room_makes_the_sandbox_busy_and_gets_its_memory_back() 
         let meter = Arc::new(Meter { limit, used: AtomicUsize::new(0), highest: AtomicUsize::new(0) });
         let metered = sandbox().metered(Arc::<Meter>::clone(&meter));
         let result = metered.tensor(photo(), stretch(300, 300), None).await;
-        assert_eq!(meter.used.load(Ordering::SeqCst), 0);
+        // The instance gives its memory back after the answer.
+        while meter.used.load(Ordering::SeqCst) != 0 {
+            tokio::task::yield_now().await;
+        }
         (result, meter.highest.load(Ordering::SeqCst))
     };
     let (result, highest) = run(usize::MAX).await;
