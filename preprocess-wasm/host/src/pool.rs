@@ -16,6 +16,13 @@ use std::time::{Duration, Instant};
 pub(crate) trait Task: Send + 'static {
     /// Whether somebody still waits for it.
     fn is_wanted(&self) -> bool;
+    /// Itself, unless it has waited for too long: then it has told its caller so.
+    fn unless_late(self) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        Some(self)
+    }
     /// Does it. `stopping` turns true when the pool is dropped meanwhile.
     fn run(self, stopping: &Arc<AtomicBool>);
 }
@@ -170,11 +177,12 @@ impl<T: Task> Shared<T> {
         }
     }
 
-    /// Runs a task if it is still wanted; returns how long it took.
+    /// Runs a task if it is still wanted and not late; returns how long it took.
     fn run(&self, task: T) -> Option<Duration> {
         if !task.is_wanted() {
             return None;
         }
+        let task = task.unless_late()?;
         let started = Instant::now();
         // A task owns all it touches, so nothing half-changed is left behind by a panic.
         if catch_unwind(AssertUnwindSafe(|| task.run(&self.stopping))).is_err() {

@@ -124,10 +124,12 @@ impl Sandbox {
         let meter = self.meter.clone();
         let slow = Some(Arc::clone(&self.inner.slow));
         let (left, patience) = (self.limits().run_time(), self.limits().answer_time());
-        let call = Call { guest, slow, image, resize, deadline, left, abandoned, meter, work: work(reply) };
+        let arrived = Instant::now();
+        let call =
+            Call { guest, slow, image, resize, arrived, deadline, left, abandoned, meter, work: work(reply) };
         self.inner.quick.submit(call).map_err(|not_taken| refusal(not_taken.reason))?;
         // Whoever sets no deadline does not wait for ever either.
-        let latest = after(Instant::now(), patience);
+        let latest = after(arrived, patience);
         let end = deadline.map_or(latest, |deadline| deadline.min(latest));
         let Ok(answer) = timeout_at(end.into(), answer).await else {
             return Err(self.too_late(deadline));
@@ -141,7 +143,7 @@ impl Sandbox {
             SandboxError::DeadlineExceeded
         } else {
             // It ran for as long as any may, at most: it has spent the rest in queues.
-            SandboxError::Busy { retry_after: self.limits().timeout.max(LEAST_RETRY_AFTER) }
+            busy(self.limits())
         }
     }
 
@@ -199,6 +201,7 @@ struct Call {
     slow: Option<Arc<Pool<Call>>>,
     image: Bytes,
     resize: Resize,
+    arrived: Instant,
     deadline: Option<Instant>,
     /// How long it may yet run, on threads of both lanes together.
     left: Duration,
@@ -226,6 +229,19 @@ impl Work {
 impl Task for Call {
     fn is_wanted(&self) -> bool {
         !self.abandoned.load(Ordering::Relaxed) && !has_passed(self.deadline)
+    }
+
+    /// What is begun must have time to end: were it begun however late, and given up soon after, threads would be at work on
+    /// images that nobody gets, for as long as more come than they can do.
+    fn unless_late(self) -> Option<Self> {
+        let limits = self.guest.limits();
+        let ran = limits.run_time().saturating_sub(self.left);
+        if self.arrived.elapsed().saturating_sub(ran) < limits.timeout {
+            return Some(self);
+        }
+        let refused = busy(limits);
+        self.work.refuse(refused);
+        None
     }
 
     fn run(mut self, stopping: &Arc<AtomicBool>) {
@@ -275,6 +291,11 @@ impl Task for Call {
     }
 }
 
+/// Of an image that has waited for as long as one may.
+fn busy(limits: &Limits) -> SandboxError {
+    SandboxError::Busy { retry_after: limits.timeout.max(LEAST_RETRY_AFTER) }
+}
+
 fn refusal(refused: Refused) -> SandboxError {
     match refused {
         Refused::Full { retry_after } => SandboxError::Busy { retry_after },
@@ -291,3 +312,6 @@ fn after(now: Instant, time: Duration) -> Instant {
 fn has_passed(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }
+
+#[cfg(test)]
+mod tests;
