@@ -17,7 +17,7 @@ asked = {"deploy/grafana/dashboards/convoy.json": " ".join(
 )}
 for path in ("deploy/prometheus/alerts.yml", "deploy/prometheus/alerts_test.yml"):
     asked[path] = pathlib.Path(path).read_text()
-for path in ("docs/operations.md", "docs/api.md", "docs/gpu.md"):
+for path in ("docs/operations.md", "docs/results-service.md", "docs/api.md", "docs/gpu.md"):
     # In backticks, as a metric is written: `name` or `name{labels}`, alone or in PromQL.
     asked[path] = " ".join(re.findall(r"`[^`]*`", pathlib.Path(path).read_text()))
 

@@ -40,7 +40,7 @@ struct Pending {
 ///
 /// The answer comes when no byte of the user's data is left in the database, its write-ahead log and its shared memory.
 /// What was received before it and is still on its way is refused with 409 `erased`. Backups and replicas are the
-/// operator's: see `docs/operations.md`.
+/// operator's: see `docs/results-service.md`.
 #[utoipa::path(delete, path = "/predictions/user/{user_id}", tag = "users",
     params(("user_id" = String, Path, min_length = 1, max_length = 256)),
     responses((status = 200, description = "No byte is left.", body = Erased),
