@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`admission`] | the layer that refuses calls on their headers and counts what they hold |
+//! | [`coalesce`] | sends a short answer in one piece |
 //! | [`deadline`] | the layer that keeps the caller's deadline |
 //! | [`call`] | what the layers tell a handler about its call |
 //! | [`end_at_stop`] | ends reflection calls when the server stops |
@@ -14,6 +15,7 @@
 
 mod admission;
 mod call;
+mod coalesce;
 mod deadline;
 mod end_at_stop;
 mod failure;
@@ -24,6 +26,7 @@ pub(crate) mod v2;
 
 use crate::state::ServingState;
 use admission::AdmissionLayer;
+use coalesce::Coalescing;
 use convoy_proto::inference::grpc_inference_service_server::{
     GrpcInferenceServiceServer, SERVICE_NAME as INFERENCE,
 };
@@ -35,6 +38,7 @@ use service_kit::{Listening, Readiness, Shutdown};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio_stream::StreamExt as _;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Server;
 use tonic_reflection::server::Builder as Reflection;
@@ -99,6 +103,7 @@ pub(crate) async fn serve(
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let listening = Listening::new(listener, &shutdown).map_err(GrpcError::Listener)?;
     let closed = listening.closed();
+    let connections = listening.into_stream().map(|accepted| accepted.map(Coalescing::new));
     let mut server = Server::builder();
     if let Some(age) = max_connection_age {
         server = server.max_connection_age(age);
@@ -118,7 +123,7 @@ pub(crate) async fn serve(
         .add_service(reflection().build_v1alpha()?)
         .add_service(model_serving)
         .add_service(inference)
-        .serve_with_incoming_shutdown(listening.into_stream(), closed)
+        .serve_with_incoming_shutdown(connections, closed)
         .await?;
     Ok(())
 }
