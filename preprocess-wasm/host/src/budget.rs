@@ -9,7 +9,7 @@ use wasmtime::ResourceLimiter;
 
 use crate::ticker::TICK;
 
-/// Elements that all tables of an instance may have: function pointers, of which the embedded guest has some hundreds.
+/// Elements that all tables of an instance may have together: function pointers, of which the embedded guest has some hundreds.
 pub(crate) const MAX_TABLE_ELEMENTS: usize = 20_000;
 
 /// Told of the linear memory of guests as it grows, by who shares memory between them and other work. See
@@ -29,10 +29,11 @@ pub(crate) struct Budget {
     pub(crate) watch: Watch,
 }
 
-/// Counts the linear memory of one instance.
+/// Counts the linear memory of one instance, and the elements of its tables.
 pub(crate) struct Memory {
     limit_bytes: usize,
     used_bytes: usize,
+    table_elements: usize,
     meter: Option<Arc<dyn MemoryMeter>>,
     refused: Option<Refused>,
 }
@@ -46,7 +47,7 @@ enum Refused {
 
 impl Memory {
     pub(crate) fn new(limit_bytes: usize, meter: Option<Arc<dyn MemoryMeter>>) -> Self {
-        Self { limit_bytes, used_bytes: 0, meter, refused: None }
+        Self { limit_bytes, used_bytes: 0, table_elements: 0, meter, refused: None }
     }
 
     /// From now on the instance may have `limit_bytes`. What it was refused before, it did without.
@@ -102,11 +103,16 @@ impl ResourceLimiter for Memory {
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= MAX_TABLE_ELEMENTS)
+        let elements = self.table_elements.saturating_add(desired.saturating_sub(current));
+        if elements > MAX_TABLE_ELEMENTS || maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        self.table_elements = elements;
+        Ok(true)
     }
 }
 
@@ -252,6 +258,17 @@ mod tests {
         assert!(!memory.memory_growing(0, 101, None).unwrap());
         memory.allow(100);
         assert!(!memory.was_refused());
+    }
+
+    #[test]
+    fn elements_are_counted_over_all_tables() {
+        let mut memory = Memory::new(100, None);
+        assert!(memory.table_growing(0, 12_000, None).unwrap());
+        assert!(!memory.table_growing(0, 8_001, None).unwrap(), "of another table");
+        assert!(!memory.table_growing(0, 10, Some(9)).unwrap(), "it may have nine");
+        assert!(memory.table_growing(0, 5_000, None).unwrap());
+        assert!(memory.table_growing(12_000, 15_000, None).unwrap());
+        assert!(!memory.table_growing(5_000, 5_001, None).unwrap());
     }
 
     #[test]

@@ -26,8 +26,7 @@ pub(crate) const THREAD_STACK_BYTES: usize = 4 << 20;
 const RESULT_SLACK_BYTES: usize = 1 << 20;
 
 /// What is made anew after an image by writing it, instead of being given back to the system: each page of it that the next
-/// image touches is then no page fault, of which a photo has 180. Where the system tells which pages were written
-/// (`PAGEMAP_SCAN`, since Linux 6.7), it is so much of those, else of the memory's beginning.
+/// image touches is then no page fault, of which a photo has 180. It is so much of the memory's beginning, and of each table's.
 const KEPT_RESIDENT_BYTES: usize = 4 << 20;
 
 /// Core instances in a component, memories in it, tables in it. The embedded one has one of each.
