@@ -32,6 +32,8 @@ pub(crate) struct Budget {
 /// Counts the linear memory of one instance, and the elements of its tables.
 pub(crate) struct Memory {
     limit_bytes: usize,
+    /// What it may have where it runs now.
+    lane_bytes: usize,
     used_bytes: usize,
     table_elements: usize,
     meter: Option<Arc<dyn MemoryMeter>>,
@@ -41,18 +43,21 @@ pub(crate) struct Memory {
 /// Why the guest did not get the memory that it asked for last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refused {
-    ByLimit,
-    ByMeter,
+    Limit,
+    Lane,
+    Meter,
 }
 
 impl Memory {
     pub(crate) fn new(limit_bytes: usize, meter: Option<Arc<dyn MemoryMeter>>) -> Self {
-        Self { limit_bytes, used_bytes: 0, table_elements: 0, meter, refused: None }
+        Self { limit_bytes, lane_bytes: usize::MAX, used_bytes: 0, table_elements: 0, meter, refused: None }
     }
 
-    /// From now on the instance may have `limit_bytes`. What it was refused before, it did without.
-    pub(crate) fn allow(&mut self, limit_bytes: usize) {
+    /// From now on the instance may have `limit_bytes`, though no more than `lane_bytes`, if any, where it runs now. What it
+    /// was refused before, it did without.
+    pub(crate) fn allow(&mut self, limit_bytes: usize, lane_bytes: Option<usize>) {
         self.limit_bytes = limit_bytes;
+        self.lane_bytes = lane_bytes.unwrap_or(usize::MAX);
         self.refused = None;
     }
 
@@ -61,15 +66,20 @@ impl Memory {
         self.limit_bytes
     }
 
+    /// Whether what it asked for last is more than one may have in its lane, though it is within its own limit.
+    pub(crate) fn was_refused_by_lane(&self) -> bool {
+        self.refused == Some(Refused::Lane)
+    }
+
     /// Whether there was no room for what it asked for last beside other work, though it is within its own limit.
     pub(crate) fn was_refused_by_meter(&self) -> bool {
-        self.refused == Some(Refused::ByMeter)
+        self.refused == Some(Refused::Meter)
     }
 
     /// Whether what the guest asked for last, in this call, is more than it may have. If it stops itself after that, it
     /// is for want of memory: Rust's allocator has no other way out.
     pub(crate) fn was_refused(&self) -> bool {
-        self.refused == Some(Refused::ByLimit)
+        self.refused == Some(Refused::Limit)
     }
 }
 
@@ -82,13 +92,17 @@ impl ResourceLimiter for Memory {
     ) -> wasmtime::Result<bool> {
         let used = self.used_bytes.saturating_add(desired.saturating_sub(current));
         if used > self.limit_bytes || maximum.is_some_and(|maximum| desired > maximum) {
-            self.refused = Some(Refused::ByLimit);
+            self.refused = Some(Refused::Limit);
+            return Ok(false);
+        }
+        if used > self.lane_bytes {
+            self.refused = Some(Refused::Lane);
             return Ok(false);
         }
         if let Some(meter) = &self.meter
             && !meter.grow(used - self.used_bytes)
         {
-            self.refused = Some(Refused::ByMeter);
+            self.refused = Some(Refused::Meter);
             return Ok(false);
         }
         self.used_bytes = used;
@@ -97,7 +111,7 @@ impl ResourceLimiter for Memory {
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.refused = Some(Refused::ByLimit);
+        self.refused = Some(Refused::Limit);
         Ok(())
     }
 
@@ -256,8 +270,21 @@ mod tests {
     fn a_refusal_in_one_call_says_nothing_of_the_next() {
         let mut memory = Memory::new(100, None);
         assert!(!memory.memory_growing(0, 101, None).unwrap());
-        memory.allow(100);
+        memory.allow(100, None);
         assert!(!memory.was_refused());
+    }
+
+    #[test]
+    fn a_lane_bounds_memory_besides_the_limit() {
+        let mut memory = Memory::new(10, None);
+        assert!(memory.memory_growing(0, 10, None).unwrap(), "the header is read in any lane");
+        memory.allow(100, Some(50));
+        assert!(memory.memory_growing(10, 50, None).unwrap());
+        assert!(!memory.memory_growing(50, 51, None).unwrap());
+        assert!(memory.was_refused_by_lane() && !memory.was_refused());
+        assert!(!memory.memory_growing(50, 101, None).unwrap());
+        assert!(memory.was_refused() && !memory.was_refused_by_lane(), "it has it in no lane");
+        assert_eq!(memory.limit_bytes(), 100);
     }
 
     #[test]
@@ -357,7 +384,7 @@ mod tests {
     fn a_limit_may_be_raised_and_tells_what_it_is() {
         let mut memory = Memory::new(10, None);
         assert!(!memory.memory_growing(0, 11, None).unwrap());
-        memory.allow(20);
+        memory.allow(20, None);
         assert!(memory.memory_growing(0, 20, None).unwrap());
         assert!(!memory.memory_growing(20, 21, None).unwrap());
         assert_eq!(memory.limit_bytes(), 20);

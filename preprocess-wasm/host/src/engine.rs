@@ -50,7 +50,7 @@ pub(crate) struct Allowance {
 pub(crate) enum Ended {
     /// That is the verdict.
     Verdict(SandboxError),
-    /// It is no work for the lane that it was in.
+    /// It is no work for the quick lane, where it was.
     TooSlow,
 }
 
@@ -153,11 +153,11 @@ impl Guest {
         let probed = images.call_probe(&mut store, image, self.limits.max_pixels);
         let info = self.answer(probed, image, &store)?;
         let size = self.size(&info)?;
-        if lane.is_beyond(size) {
+        if lane.is_beyond(&info.format, size) {
             return Err(Ended::TooSlow);
         }
         let budget = store.data_mut();
-        budget.memory.allow(self.limits.decode_memory(image.len(), size, resize));
+        budget.memory.allow(self.limits.decode_memory(image.len(), size, resize), lane.memory());
         budget.watch.slice = lane.slice();
         // What wasmtime may copy out of the guest, however long a list it returns.
         store.set_hostcall_fuel(resize.pixel_bytes() + RESULT_SLACK_BYTES);
@@ -224,6 +224,7 @@ impl Guest {
         match result {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(_)) if memory.was_refused_by_meter() => Err(Ended::Verdict(NO_ROOM)),
+            Ok(Err(_)) if memory.was_refused_by_lane() => Err(Ended::TooSlow),
             Ok(Err(wit::Error::OutOfMemory)) => Err(Ended::Verdict(out_of_memory(memory))),
             Ok(Err(error)) => Err(Ended::Verdict(convert::error(error, &self.limits))),
             Err(error) => Err(self.stopped(&error, image, memory)),
@@ -262,6 +263,9 @@ impl Guest {
         let gave_up = error.downcast_ref::<Trap>() == Some(&Trap::UnreachableCodeReached);
         if gave_up && memory.was_refused_by_meter() {
             return NO_ROOM.into();
+        }
+        if gave_up && memory.was_refused_by_lane() {
+            return Ended::TooSlow;
         }
         if gave_up && memory.was_refused() {
             return out_of_memory(memory).into();

@@ -257,8 +257,15 @@ async fn what_takes_long_makes_nobody_wait_who_does_not() {
     begin(&mut many).await;
     assert!(run(&hostile.sandbox, "Fine").await.is_ok());
     begin(&mut many).await;
+    // Of a JPEG pixels say little, so that it is begun. One that needs much memory is not done.
+    assert!(run(&hostile.sandbox, "JPEG of many pixels").await.is_ok());
+    let mut much = Box::pin(run(&hostile.sandbox, "Needs much memory"));
+    begin(&mut much).await;
+    assert!(run(&hostile.sandbox, "Fine").await.is_ok());
+    begin(&mut much).await;
     drop(endless);
     assert_eq!(many.await.unwrap().pixels, [0; 12]);
+    assert_eq!(much.await.unwrap().pixels, [0; 12]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

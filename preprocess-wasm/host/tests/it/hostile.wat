@@ -84,6 +84,12 @@
     ;; E: many pixels.
     (if (i32.eq (local.get $does) (i32.const 0x45))
       (then (return (call $info (i32.const 5000) (i32.const 5000)))))
+    ;; J, N: many pixels, of what is called a JPEG.
+    (if (i32.or (i32.eq (local.get $does) (i32.const 0x4a)) (i32.eq (local.get $does) (i32.const 0x4e)))
+      (then
+        (i32.store (i32.const 140) (i32.const 544))
+        (i32.store (i32.const 144) (i32.const 4))
+        (return (call $info (i32.const 5000) (i32.const 5000)))))
     ;; H: enough pixels for what it returns afterwards.
     (if (i32.eq (local.get $does) (i32.const 0x48))
       (then (return (call $info (i32.const 2000) (i32.const 2000)))))
@@ -113,6 +119,9 @@
       (then
         (drop (memory.grow (i32.const 1300)))
         (return (call $answer (i32.const 1024) (i32.const 0x5000000)))))
+    ;; N: cannot do without 300 MiB.
+    (if (i32.eq (local.get $does) (i32.const 0x4e))
+      (then (if (i32.eq (memory.grow (i32.const 4800)) (i32.const -1)) (then (unreachable)))))
     ;; W: one byte too few.
     (if (i32.eq (local.get $does) (i32.const 0x57))
       (then
@@ -131,6 +140,8 @@
         (i32.store8 (i32.const 2050) (i32.load8_u (i32.const 0x100000)))))
     ;; Anything else: a black image.
     (call $answer (i32.const 2048) (i32.mul (i32.mul (local.get $width) (local.get $height)) (i32.const 3))))
+
+  (data (i32.const 544) "JPEG")
 
   ;; Calls a text a JPEG: its address and length at 8, features (all zero) at 16.
   (data (i32.const 512) "<script>alert(1)</script>")
