@@ -3,15 +3,15 @@
 mod frames;
 
 use crate::Error;
-use axum::Json;
 use axum::body::Body;
 use bytes::Bytes;
 use frames::Frames;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt as _;
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 use service_kit::http_server::discard;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -118,13 +118,35 @@ pub(crate) fn is_json(media_type: &str) -> bool {
         || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
 
+/// Text of a JSON body: a view of it, unless the text has escapes.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Text<'_> {
+    /// What it is.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Reads a body that must be a JSON object. Takes time: run it through [`Offload`](crate::offload::Offload).
-pub(crate) fn json_object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+pub(crate) fn json_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Error> {
     // serde would take an array for the fields in their order.
     if body.trim_ascii_start().starts_with(b"[") {
         return Err(Error::InvalidRequest("The request body must be a JSON object.".to_owned()));
     }
-    let Json(object) = Json::from_bytes(body)?;
+    // As axum reads it, and with its words, but that texts need not be copied.
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let object = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let problem = match error.inner().is_data() {
+            true => "Failed to deserialize the JSON body into the target type",
+            false => "Failed to parse the request body as JSON",
+        };
+        Error::Json(format!("{problem}: {error}"))
+    })?;
+    reader
+        .end()
+        .map_err(|error| Error::Json(format!("Failed to parse the request body as JSON: {error}")))?;
     Ok(object)
 }
 
@@ -216,6 +238,55 @@ mod tests {
         let frames = [Ok(Bytes::from_static(b"12")), Err(std::io::Error::other("reset"))];
         let broken = Body::from_stream(tokio_stream::iter(frames));
         assert!(matches!(read(&HeaderMap::new(), broken, bounds(5)).await, Err(Error::BodyCut)));
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Object<'a> {
+        #[serde(borrow)]
+        image: Option<Text<'a>>,
+    }
+
+    #[test]
+    fn text_without_escapes_is_a_view_of_the_body() {
+        let body = br#"{"image": "QUJD", "other": 1}"#;
+        let Object { image } = json_object(body).unwrap();
+        let text = image.unwrap();
+        assert_eq!(text.as_str(), "QUJD");
+        assert!(body.as_ptr_range().contains(&text.as_str().as_ptr()), "a view of the body");
+        let Object { image } = json_object(br#"{"image": "QU\r\nJD\/"}"#).unwrap();
+        assert_eq!(image.unwrap().as_str(), "QU\r\nJD/");
+        let Object { image } = json_object(br#"{"image": null}"#).unwrap();
+        assert!(image.is_none());
+    }
+
+    #[test]
+    fn json_is_refused_in_the_words_of_axum() {
+        fn theirs(body: &[u8]) -> String {
+            #[derive(Debug, Deserialize)]
+            #[allow(dead_code)]
+            struct Object {
+                image: Option<String>,
+            }
+            axum::Json::<Object>::from_bytes(body).unwrap_err().body_text()
+        }
+        let bodies: [&[u8]; 10] = [
+            b"",
+            b"{",
+            b"no JSON",
+            b"7",
+            b"null",
+            br#"{"image": 7}"#,
+            br#"{"image": ["QUJD"]}"#,
+            br#"{"image": "QUJD", "image": "QUJD"}"#,
+            br#"{"image": "QUJD"} x"#,
+            b"{\"image\": \"\xff\"}",
+        ];
+        for body in bodies {
+            let ours = json_object::<Object<'_>>(body).unwrap_err();
+            assert_eq!(ours.to_string(), format!("{}.", theirs(body)));
+            assert_eq!(ours.code(), service_kit::ErrorCode::InvalidInput);
+        }
+        assert!(json_object::<Object<'_>>(b"[]").unwrap_err().to_string().contains("must be a JSON object"));
     }
 
     #[test]

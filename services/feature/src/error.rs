@@ -1,6 +1,6 @@
 //! What can go wrong, whose fault it is, and the answer that says so.
 
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::QueryRejection;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use sandbox::SandboxError;
@@ -28,9 +28,9 @@ pub enum Error {
         /// Which part of the rule.
         problem: IdentifierError,
     },
-    /// The client's: the body is not the JSON that was asked for.
-    #[error("{}.", .0.body_text())]
-    Json(#[from] JsonRejection),
+    /// The client's: the body is not the JSON that was asked for; the text says why, without a full stop.
+    #[error("{0}.")]
+    Json(String),
     /// The client's: the query is malformed or repeats a parameter.
     #[error("The query of the URL is not valid: {}.", .0.body_text())]
     Query(#[from] QueryRejection),

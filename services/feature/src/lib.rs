@@ -21,6 +21,7 @@
 mod body;
 mod inference;
 mod metrics;
+mod multipart;
 mod offload;
 mod openapi;
 mod peers;

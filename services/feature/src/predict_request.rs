@@ -1,13 +1,13 @@
 //! The three forms of `POST /predict` (JSON, multipart, the raw image) made into one.
 
 use crate::Error;
-use crate::body::{is_json, json_object};
+use crate::body::{Text, is_json, json_object};
 use crate::error::Failure;
-use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart, Query, Request};
+use crate::multipart::{FormError, Part, Parts};
+use axum::extract::Query;
 use axum::http::Uri;
 use bytes::Bytes;
 use http::HeaderValue;
-use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 use service_kit::{base64_text, identifier};
 
@@ -46,8 +46,9 @@ pub(crate) struct Ids {
 }
 
 #[derive(Deserialize)]
-struct JsonBody {
-    image: Option<String>,
+struct JsonBody<'a> {
+    #[serde(borrow)]
+    image: Option<Text<'a>>,
     request_id: Option<String>,
     user_id: Option<String>,
     model: Option<String>,
@@ -133,7 +134,7 @@ pub(crate) fn from_json(body: &[u8], query: &Ids, max_image: usize) -> Result<Pr
     let ids = Ids { request_id, user_id, model };
     ids.check().map_err(|error| ids.failure(error))?;
     let ids = ids.merge(query).map_err(|error| query.failure(error))?;
-    let image = decode_image(image.as_deref(), max_image).map_err(|error| ids.failure(error))?;
+    let image = decode_image(image.as_ref(), max_image).map_err(|error| ids.failure(error))?;
     Ok(PredictRequest { image, ids })
 }
 
@@ -143,14 +144,15 @@ pub(crate) fn from_raw(body: Bytes, query: Ids, max_image: usize) -> Result<Pred
     Ok(PredictRequest { image, ids: query })
 }
 
-/// Reads the form: the file is a view of the body, not a copy.
-pub(crate) async fn from_multipart(
-    content_type: Option<HeaderValue>,
+/// Reads the form: the image is a view of the body, not a copy. Takes time, for a boundary may be anywhere in the body: run
+/// it through [`Offload`](crate::offload::Offload).
+pub(crate) fn from_multipart(
+    content_type: Option<&HeaderValue>,
     body: Bytes,
     query: &Ids,
     max_image: usize,
 ) -> Result<PredictRequest, Failure> {
-    let (image, ids) = read_form(content_type, body).await.map_err(|error| query.failure(error))?;
+    let (image, ids) = read_form(content_type, body).map_err(|error| query.failure(error))?;
     ids.check().map_err(|error| ids.failure(error))?;
     let ids = ids.merge(query).map_err(|error| query.failure(error))?;
     let image = image
@@ -160,22 +162,15 @@ pub(crate) async fn from_multipart(
     Ok(PredictRequest { image, ids })
 }
 
-async fn read_form(content_type: Option<HeaderValue>, body: Bytes) -> Result<(Option<Bytes>, Ids), Error> {
+fn read_form(content_type: Option<&HeaderValue>, body: Bytes) -> Result<(Option<Bytes>, Ids), Error> {
     let malformed =
-        |detail: String| Error::InvalidRequest(format!("The multipart form cannot be read: {detail}."));
-    let mut request = Request::new(axum::body::Body::from(body));
-    if let Some(value) = content_type {
-        request.headers_mut().insert(CONTENT_TYPE, value);
-    }
-    // The body is in memory and within its limit already.
-    DefaultBodyLimit::disable().apply(&mut request);
-    let mut form = Multipart::from_request(request, &()).await.map_err(|e| malformed(e.body_text()))?;
+        |error: FormError| Error::InvalidRequest(format!("The multipart form cannot be read: {error}."));
+    let mut parts = Parts::of(content_type, body).map_err(malformed)?;
     let (mut image, mut ids) = (None, Ids::default());
-    while let Some(field) = form.next_field().await.map_err(|e| malformed(e.body_text()))? {
-        let slot = match field.name() {
+    while let Some(Part { name, data }) = parts.next().map_err(malformed)? {
+        let (name, place) = match name.as_deref() {
             Some("image") => {
-                let bytes = field.bytes().await.map_err(|e| malformed(e.body_text()))?;
-                if image.replace(bytes).is_some() {
+                if image.replace(data).is_some() {
                     return Err(given_twice("image"));
                 }
                 continue;
@@ -186,9 +181,7 @@ async fn read_form(content_type: Option<HeaderValue>, body: Bytes) -> Result<(Op
             // Forms carry buttons and tokens of their own.
             _ => continue,
         };
-        let (name, place) = slot;
-        let bytes = field.bytes().await.map_err(|e| malformed(e.body_text()))?;
-        let text = String::from_utf8(bytes.to_vec())
+        let text = String::from_utf8(data.to_vec())
             .map_err(|_| Error::InvalidRequest(format!("The form field {name} is not UTF-8 text.")))?;
         if place.replace(text).is_some() {
             return Err(given_twice(name));
@@ -202,8 +195,8 @@ fn given_twice(field: &str) -> Error {
 }
 
 /// Decodes the base64 of a JSON body's `image`.
-pub(crate) fn decode_image(text: Option<&str>, max_image: usize) -> Result<Bytes, Error> {
-    let text = text.filter(|text| !text.is_empty()).ok_or(Error::ImageRequired)?;
+pub(crate) fn decode_image(text: Option<&Text<'_>>, max_image: usize) -> Result<Bytes, Error> {
+    let text = text.map(Text::as_str).filter(|text| !text.is_empty()).ok_or(Error::ImageRequired)?;
     bounded(base64_text::decode(text)?.into(), max_image)
 }
 

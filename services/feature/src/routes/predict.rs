@@ -73,19 +73,14 @@ async fn job(
     let size = bytes.len();
     let request_id = query.request_id.clone();
     let busy = |error: Error| error.of(request_id.as_deref());
-    // Finding the parts of a form copies nothing and takes no time to speak of.
-    let multipart = match form {
-        Form::Multipart => {
-            let content_type = headers.get(CONTENT_TYPE).cloned();
-            Some(predict_request::from_multipart(content_type, bytes.clone(), &query, max_image).await?)
-        }
-        Form::Json | Form::Raw => None,
-    };
+    let content_type = headers.get(CONTENT_TYPE).cloned();
     let work = move || -> Result<Job, Failure> {
-        let request: PredictRequest = match (form, multipart) {
-            (_, Some(request)) => request,
-            (Form::Json, None) => predict_request::from_json(&bytes, &query, max_image)?,
-            (Form::Raw | Form::Multipart, None) => predict_request::from_raw(bytes, query, max_image)?,
+        let request: PredictRequest = match form {
+            Form::Json => predict_request::from_json(&bytes, &query, max_image)?,
+            Form::Multipart => {
+                predict_request::from_multipart(content_type.as_ref(), bytes, &query, max_image)?
+            }
+            Form::Raw => predict_request::from_raw(bytes, query, max_image)?,
         };
         Ok(Job::new(request, received_at))
     };

@@ -2,7 +2,7 @@
 
 use super::App;
 use crate::Error;
-use crate::body::{self, is_json, json_object};
+use crate::body::{self, Text, is_json, json_object};
 use crate::error::Failure;
 use crate::openapi::PreprocessJson;
 use crate::predict_request::{check_id, decode_image, json_limit};
@@ -27,8 +27,9 @@ const DEFAULT_SIZE: u32 = 224;
 const MAX_SIZE: u32 = 4096;
 
 #[derive(Deserialize)]
-struct JsonBody {
-    image: Option<String>,
+struct JsonBody<'a> {
+    #[serde(borrow)]
+    image: Option<Text<'a>>,
     request_id: Option<String>,
     // Wider than a size is, so that a negative one is refused with the sentence for sizes.
     width: Option<i64>,
@@ -106,10 +107,10 @@ pub(super) async fn preprocess(State(app): State<App>, request: Request) -> Resu
 }
 
 fn parse(body: &[u8], max_image: usize) -> Result<Job, Failure> {
-    let body: JsonBody = json_object(body)?;
+    let body: JsonBody<'_> = json_object(body)?;
     check_id("request_id", body.request_id.as_deref())?;
     let rest = || -> Result<(Bytes, Resize), Error> {
-        let image = decode_image(body.image.as_deref(), max_image)?;
+        let image = decode_image(body.image.as_ref(), max_image)?;
         let (width, height) = (size("width", body.width)?, size("height", body.height)?);
         let resize = Resize {
             width,
