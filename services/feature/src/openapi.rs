@@ -86,7 +86,7 @@ pub(crate) struct PreprocessJson {
     /// An encoded image (JPEG, PNG, WebP, GIF, BMP, TIFF) in base64.
     #[schema(min_length = 1, content_encoding = "base64", example = json!(ONE_PIXEL))]
     image: String,
-    /// Echoed; `unknown` when missing.
+    /// Echoed; a new UUID when missing.
     #[schema(min_length = 1, max_length = 256)]
     request_id: Option<String>,
     /// Of the result, in pixels; 224 when missing.

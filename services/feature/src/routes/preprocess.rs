@@ -20,6 +20,7 @@ use service_kit::openapi::{
 };
 use service_kit::timestamp::now_rfc3339;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 /// Width and height of the result, unless the request says otherwise.
 const DEFAULT_SIZE: u32 = 224;
@@ -75,7 +76,8 @@ struct SourceFields {
 struct Job {
     image: Bytes,
     resize: Resize,
-    request_id: Option<String>,
+    /// Made here where the client gave none.
+    request_id: String,
 }
 
 /// An image to a small JPEG and its features
@@ -95,7 +97,7 @@ pub(super) async fn preprocess(State(app): State<App>, request: Request) -> Resu
     let max_image = app.max_image_bytes;
     let job = app.offload.run(bytes.len(), move || parse(&bytes, max_image)).await??;
     let request_id = job.request_id;
-    let failed = |error: Error| error.of(request_id.as_deref());
+    let failed = |error: Error| error.of(Some(&request_id));
     let Predictor { sandbox, metrics, .. } = &app.predictor;
     let image = sandbox.preprocess(job.image, job.resize, Some(bounds.deadline.into_std())).await;
     metrics.image_seen(&image);
@@ -109,6 +111,7 @@ pub(super) async fn preprocess(State(app): State<App>, request: Request) -> Resu
 fn parse(body: &[u8], max_image: usize) -> Result<Job, Failure> {
     let body: JsonBody<'_> = json_object(body)?;
     check_id("request_id", body.request_id.as_deref())?;
+    let request_id = body.request_id.unwrap_or_else(|| Uuid::new_v4().to_string());
     let rest = || -> Result<(Bytes, Resize), Error> {
         let image = decode_image(body.image.as_ref(), max_image)?;
         let (width, height) = (size("width", body.width)?, size("height", body.height)?);
@@ -122,8 +125,8 @@ fn parse(body: &[u8], max_image: usize) -> Result<Job, Failure> {
         };
         Ok((image, resize))
     };
-    let (image, resize) = rest().map_err(|error| error.of(body.request_id.as_deref()))?;
-    Ok(Job { image, resize, request_id: body.request_id })
+    let (image, resize) = rest().map_err(|error| error.of(Some(&request_id)))?;
+    Ok(Job { image, resize, request_id })
 }
 
 fn size(field: &str, value: Option<i64>) -> Result<u32, Error> {
@@ -136,7 +139,7 @@ fn size(field: &str, value: Option<i64>) -> Result<u32, Error> {
 }
 
 impl Answer {
-    fn new(image: Preprocessed, request_id: Option<String>) -> Self {
+    fn new(image: Preprocessed, request_id: String) -> Self {
         let Preprocessed { jpeg, width, height, features, source } = image;
         let SourceImage { width: source_width, height: source_height, format, mode } = source;
         Self {
@@ -152,7 +155,7 @@ impl Answer {
                 max_pixel: features.max_pixel,
             },
             original: SourceFields { width: source_width, height: source_height, format, mode },
-            request_id: request_id.unwrap_or_else(|| "unknown".to_owned()),
+            request_id,
             timestamp: now_rfc3339(),
         }
     }

@@ -13,3 +13,4 @@ mod preprocess;
 mod replay;
 mod rig;
 mod server;
+mod traps;

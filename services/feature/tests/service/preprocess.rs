@@ -55,7 +55,8 @@ async fn another_size_can_be_asked_for_and_ids_may_be_left_out() {
     let body = answer.assert_ok();
     assert_features(&body["features"], 144.776_573, 89.656_664);
     assert_eq!((&body["features"]["width"], &body["features"]["height"]), (&json!(320), &json!(100)));
-    assert_eq!(body["request_id"], "unknown");
+    let id: uuid::Uuid = body["request_id"].as_str().unwrap().parse().unwrap();
+    assert_eq!(id.get_version_num(), 4);
 }
 
 #[tokio::test]
@@ -137,6 +138,9 @@ async fn failures_name_the_request() {
     ] {
         assert_eq!(rig.send(json_request("/preprocess", &body)).await.body["request_id"], "r1");
     }
+    // One is made where there is none.
+    let answer = rig.send(json_request("/preprocess", &json!({"image": "*"}))).await;
+    assert!(answer.body["request_id"].as_str().unwrap().parse::<uuid::Uuid>().is_ok(), "{}", answer.body);
 }
 
 #[tokio::test]
