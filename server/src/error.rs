@@ -121,7 +121,7 @@ impl ServingError {
         }
     }
 
-    /// What the caller reads. What a broken component or a trap said in detail is for the operator's log only.
+    /// What the caller reads, with the setting where a limit has one. What a broken component or a trap said in detail is for the operator's log only.
     pub fn public_message(&self) -> String {
         match self {
             Self::Sandbox(SandboxError::Component { .. }) => {
@@ -129,6 +129,10 @@ impl ServingError {
                     .to_owned()
             }
             Self::Sandbox(SandboxError::Trapped { .. }) => TRAPPED.to_owned(),
+            Self::Sandbox(SandboxError::TooLarge { bytes, limit }) => too_large(*bytes, *limit),
+            Self::Image { input, index, error: SandboxError::TooLarge { bytes, limit } } => {
+                format!("Image {index} of input `{input}`: {}", too_large(*bytes, *limit))
+            }
             Self::Image { input, index, error: SandboxError::Trapped { .. } } => {
                 format!("Image {index} of input `{input}`: {TRAPPED}")
             }
@@ -158,6 +162,13 @@ impl ServingError {
 
 /// What the sender of an image that made the decoder fail is told.
 const TRAPPED: &str = "The image could not be decoded: it made the decoder fail.";
+
+/// What the sender of an image of too many `bytes` is told.
+fn too_large(bytes: usize, limit: usize) -> String {
+    format!(
+        "The image has {bytes} bytes, more than the limit of {limit} bytes (--max-image-bytes): send a smaller one."
+    )
+}
 
 /// An image that needs more than its limits is its sender's fault; only a broken component is ours.
 fn sandbox_code(error: &SandboxError) -> ErrorCode {

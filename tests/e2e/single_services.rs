@@ -3,7 +3,7 @@
 use crate::fixture::{data_folder, model_serving_arguments};
 use crate::photo::{self, assert_detections, repository};
 use crate::process::Process;
-use crate::rest;
+use crate::rest::{self, Answer};
 use convoy::ready_file::Addresses;
 use reqwest::Method;
 use std::ffi::OsString;
@@ -79,4 +79,28 @@ async fn three_processes_predict_together_and_name_only_their_own_addresses() {
         process.signal("TERM");
         assert_eq!(process.wait().code(), Some(0), "{}", process.log());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn model_serving_alone_has_a_limit_on_images_that_can_be_set() {
+    let free = || OsString::from("127.0.0.1:0");
+    let photo = photo::bytes();
+    let (_process, addresses) = start(
+        "model-serving",
+        [
+            ("--grpc-addr", free()),
+            ("--http-addr", free()),
+            ("--metrics-addr", free()),
+            ("--model-path", repository().join("models").into()),
+            ("--max-image-bytes", photo.len().to_string().into()),
+        ],
+    );
+    let infer = async |image: Vec<u8>| {
+        let url = format!("http://{}/v2/models/vehicle-detector/infer", addresses.http.unwrap());
+        let request = rest::client().post(url).header("inference-header-content-length", 0).body(image);
+        Answer::of(request.send().await.unwrap()).await
+    };
+    assert_eq!(infer(photo.clone()).await.status, 200);
+    let sentence = infer([photo, vec![0]].concat()).await.error(413, "too_large");
+    assert!(sentence.contains("--max-image-bytes"), "{sentence}");
 }

@@ -1,4 +1,4 @@
-//! What all requests together may hold (`--max-inflight-bytes`).
+//! What all requests together may hold (`--max-inflight-bytes`), and the largest image.
 
 use super::calls::{Connection, framed};
 use super::support::{Server, config, photo};
@@ -9,6 +9,9 @@ use convoy_proto::model_serving::PredictionRequest;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use model_serving::config::ByteSize;
+use reqwest::Client;
+use sandbox::{Limits, Sandbox, SandboxConfig};
+use serde_json::Value;
 use std::io::Write as _;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -262,4 +265,39 @@ async fn five_hundred_callers_of_60_mib_leave_memory_under_the_budget_and_what_i
     assert!(ended > 0 && refused > 0);
     assert!(grown < 1024, "{grown} MiB");
     server.until(IN_FLIGHT, |bytes| bytes == 0.0).await;
+}
+
+#[tokio::test]
+async fn an_image_over_the_limit_is_refused_with_the_settings_name_however_it_comes() {
+    let most = photo().len();
+    let limits = Limits { max_image_bytes: most, ..Limits::default() };
+    let sandbox = Sandbox::new(SandboxConfig { limits, workers: 1, ..SandboxConfig::default() }).unwrap();
+    let mut config = config("models");
+    config.profile_time = Duration::from_millis(1);
+    let server = Server::ready_with(config, sandbox).await;
+    // What follows a JPEG's end is not looked at.
+    let too_large: Bytes = [&photo()[..], &[0]].concat().into();
+
+    let mut client = server.predict_client().await;
+    let mut predict = async |image| client.predict(PredictionRequest { image, ..Default::default() }).await;
+    assert!(!predict(photo()).await.unwrap().into_inner().detections.is_empty());
+    let error = predict(too_large.clone()).await.unwrap_err();
+    let sentence = format!("more than the limit of {most} bytes (--max-image-bytes)");
+    assert!(error.code() == Code::InvalidArgument && error.message().contains(&sentence), "{error}");
+
+    // As the only element of a BYTES tensor.
+    let infer = async |image: Bytes| {
+        let url = format!("http://{}/v2/models/vehicle-detector/infer", server.http);
+        let request = Client::new().post(url).header("inference-header-content-length", 0).body(image);
+        request.send().await.unwrap()
+    };
+    assert_eq!(infer(photo()).await.status(), 200);
+    let answer = infer(too_large).await;
+    assert_eq!(answer.status(), 413);
+    let body: Value = answer.json().await.unwrap();
+    assert_eq!(body["code"], "too_large", "{body}");
+    let error = body["error"].as_str().unwrap();
+    assert!(error.starts_with("Image 0 of input `images`") && error.contains(&sentence), "{body}");
+    server.shutdown.stop();
+    server.ended.await.unwrap().unwrap();
 }

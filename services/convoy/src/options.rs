@@ -138,7 +138,7 @@ impl SandboxArgs {
     }
 
     /// Compiles the component and starts its threads. `max_image_bytes` is the largest encoded image, where a
-    /// service has a setting for it.
+    /// command has a setting for it.
     ///
     /// # Errors
     /// [`Failure::Usage`] when the operator's own component does not fit; [`Failure::CannotStart`] when the embedded

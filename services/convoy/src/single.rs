@@ -13,6 +13,13 @@ pub struct ModelServingArgs {
     service: model_serving::Config,
     #[command(flatten)]
     sandbox: SandboxArgs,
+    // Not of its `Config`: `up` takes feature-service's flag of this name for both.
+    /// Largest encoded image model-serving takes, in bytes (33554432 is 32 MiB); with what else is in its message it must
+    /// fit into 64 MiB. No smaller than feature-service's, which sends on what a model with a component of its own is to
+    /// decode
+    #[arg(long, env = "MAX_IMAGE_BYTES", default_value_t = 32 << 20, value_name = "BYTES",
+          value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
+    max_image_bytes: u32,
     #[command(flatten)]
     process: ProcessArgs,
 }
@@ -28,7 +35,8 @@ impl Program for ModelServingArgs {
     }
 
     async fn start(self) -> Result<Fleet, Failure> {
-        let sandbox = self.sandbox.start(None).await?;
+        let max_image_bytes = usize::try_from(self.max_image_bytes).unwrap_or(usize::MAX);
+        let sandbox = self.sandbox.start(Some(max_image_bytes)).await?;
         let listeners = model_serving::Listeners::bind(&self.service).await.map_err(cannot_start)?;
         let addresses = Addresses {
             grpc: Some(listeners.grpc_addr()),

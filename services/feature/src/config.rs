@@ -26,8 +26,8 @@ pub struct Config {
     #[arg(long, env = "REQUEST_TIMEOUT", default_value = "30s", value_name = "DURATION", value_parser = parse_duration)]
     pub request_timeout: Duration,
 
-    /// Largest encoded image feature-service takes, in bytes (33554432 is 32 MiB); a JSON body may be half as large
-    /// again, since base64 is longer than what it encodes
+    /// Largest encoded image feature-service takes (and model-serving, with `convoy up`), in bytes (33554432 is 32 MiB); a
+    /// JSON body may be half as large again, since base64 is longer than what it encodes
     #[arg(long, env = "MAX_IMAGE_BYTES", default_value_t = 32 << 20, value_name = "BYTES")]
     pub max_image_bytes: usize,
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The table of the documentation: subcommand, flag, variable, default.
-const DOCUMENTED: [(&str, &str, &str, Option<&str>); 43] = [
+const DOCUMENTED: [(&str, &str, &str, Option<&str>); 46] = [
     ("model-serving", "grpc-addr", "GRPC_ADDR", Some("0.0.0.0:50051")),
     ("model-serving", "http-addr", "HTTP_ADDR", Some("0.0.0.0:8000")),
     ("model-serving", "metrics-addr", "METRICS_ADDR", Some("0.0.0.0:8002")),
@@ -24,10 +24,12 @@ const DOCUMENTED: [(&str, &str, &str, Option<&str>); 43] = [
     ("model-serving", "sandbox-memory", "SANDBOX_MEMORY", Some("512MiB")),
     ("model-serving", "sandbox-timeout", "SANDBOX_TIMEOUT", Some("5s")),
     ("model-serving", "max-pixels", "MAX_PIXELS", Some("50000000")),
+    ("model-serving", "max-image-bytes", "MAX_IMAGE_BYTES", Some("33554432")),
     ("feature-service", "feature-addr", "FEATURE_ADDR", Some("0.0.0.0:5001")),
     ("feature-service", "model-serving-url", "MODEL_SERVING_URL", Some("http://localhost:50051")),
     ("feature-service", "results-url", "RESULTS_URL", Some("http://localhost:5002")),
     ("feature-service", "request-timeout", "REQUEST_TIMEOUT", Some("30s")),
+    ("feature-service", "max-image-bytes", "MAX_IMAGE_BYTES", Some("33554432")),
     ("feature-service", "preprocess-component", "PREPROCESS_COMPONENT", None),
     ("results-service", "results-addr", "RESULTS_ADDR", Some("0.0.0.0:5002")),
     ("results-service", "admin-addr", "ADMIN_ADDR", Some("127.0.0.1:5003")),
@@ -47,6 +49,7 @@ const DOCUMENTED: [(&str, &str, &str, Option<&str>); 43] = [
     ("up", "feature-addr", "FEATURE_ADDR", Some("127.0.0.1:5001")),
     ("up", "results-addr", "RESULTS_ADDR", Some("127.0.0.1:5002")),
     ("up", "admin-addr", "ADMIN_ADDR", Some("127.0.0.1:5003")),
+    ("up", "max-image-bytes", "MAX_IMAGE_BYTES", Some("33554432")),
 ];
 
 fn arg<'a>(command: &'a clap::Command, subcommand: &str, flag: &str) -> &'a clap::Arg {
