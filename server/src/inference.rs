@@ -20,7 +20,7 @@ mod parameters;
 use crate::audit::{Prediction, milliseconds};
 use crate::error::ServingError;
 use crate::limits::Permit;
-use crate::repository::{InferenceRequest, ModelVersion};
+use crate::repository::{InferenceRequest, ModelVersion, PREPROCESSING_ID};
 use crate::scheduler::MemoryAccount;
 use crate::state::ServingState;
 use crate::tensor::Tensor;
@@ -142,6 +142,9 @@ pub(crate) async fn infer(
     let mut parameters = parameters.echoed();
     parameters.set("inference_time_ms", Parameter::Double(milliseconds(response.inference)));
     parameters.set("queue_time_ms", Parameter::Double(milliseconds(response.queue)));
+    if let Some(id) = model.preprocessing_id() {
+        parameters.set(PREPROCESSING_ID, Parameter::Text(id.to_owned()));
+    }
     Ok((Answer { id, parameters, outputs }, audited))
 }
 

@@ -49,6 +49,7 @@ pub use crate::scheduler::{InferenceRequest, InferenceResponse};
 pub use crate::tensor::TensorSpec;
 pub use control::{ControlParameters, IndexEntry, ParameterValue};
 pub(crate) use operations::log_not_loaded;
+pub(crate) use preprocessing::PREPROCESSING_ID;
 pub use statistics::{BatchStatistics, InferStatistics, ModelStatistics, StatisticDuration};
 pub use version::{DETECTIONS_OUTPUT, ModelVersion, Task, VisionInput};
 

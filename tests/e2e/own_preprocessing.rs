@@ -61,12 +61,12 @@ fn models() -> TempDir {
     root
 }
 
-fn convoy(models: &Path) -> (Process, Addresses) {
+fn convoy(models: &Path, more: &[&str]) -> (Process, Addresses) {
     let folder = data_folder();
     let mut arguments = up_arguments_of(&models.join("models"), &folder.path().join("predictions.db"));
     // One loop is more than one thread can do beside another.
     let flags = ["--default-model=vehicle-detector", "--sandbox-timeout=1s", "--sandbox-workers=1"];
-    arguments.extend(flags.map(Into::into));
+    arguments.extend(flags.iter().chain(more).map(Into::into));
     let mut process = Process::start("up", arguments, folder);
     let addresses = process.wait_ready();
     (process, addresses)
@@ -88,7 +88,7 @@ fn ppm() -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn they_are_used_from_configuration_alone_and_harm_only_their_own_requests() {
     let models = models();
-    let (process, addresses) = convoy(models.path());
+    let (process, addresses) = convoy(models.path(), &[]);
     let base = format!("http://{}", addresses.feature.unwrap());
 
     // What only the model's component can read is a prediction like any other, and what it cannot read is refused.
@@ -139,6 +139,41 @@ async fn they_are_used_from_configuration_alone_and_harm_only_their_own_requests
     assert_eq!(body["detections"], json!([]));
     let body = predict(&base, "vehicle-detector", &unique("after"), photo::bytes()).await.json(200);
     assert_detections(&rest::detections(&body));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_comes_and_goes_with_a_reload_of_the_version_counts_from_the_next_request_on() {
+    let models = models();
+    let (_process, addresses) =
+        convoy(models.path(), &["--model-control-mode=explicit", "--load-model=vehicle-detector"]);
+    let base = format!("http://{}", addresses.feature.unwrap());
+    let component = models.path().join("models/vehicle-detector/preprocess.wasm");
+    let reload = async || {
+        let path = "v2/repository/models/vehicle-detector/load";
+        let url = format!("http://{}/{path}", addresses.http.unwrap());
+        let answer = rest::send(Method::POST, url, Some("application/json"), "{}").await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    };
+    let predict = async || {
+        let body = predict(&base, "vehicle-detector", &unique("reload"), photo::bytes()).await.json(200);
+        assert_eq!(body["model_version"], "1");
+        body
+    };
+    assert_detections(&rest::detections(&predict().await));
+
+    // It makes black of a photo, and pixels that were made elsewhere would be accepted.
+    fs::copy(models.path().join("models/hostile/preprocess.wasm"), &component).unwrap();
+    reload().await;
+    for _ in 0..2 {
+        assert_eq!(predict().await["detections"], json!([]));
+    }
+    assert_eq!(predict().await["timings_ms"]["preprocess"], 0.0);
+
+    fs::remove_file(&component).unwrap();
+    reload().await;
+    for _ in 0..2 {
+        assert_detections(&rest::detections(&predict().await));
+    }
 }
 
 /// Fails unless the trap was logged with the request and the image's digest, and without its bytes.

@@ -1,5 +1,6 @@
 //! The one module that narrows wasmtime for the rest: compile once, a fresh instance per image.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -72,6 +73,7 @@ pub(crate) struct Guest {
     ticker: Ticker,
     instantiate: bindings::PreprocessorPre<Budget>,
     limits: Limits,
+    component_sha256: String,
 }
 
 impl Guest {
@@ -80,10 +82,11 @@ impl Guest {
     pub(crate) fn new(config: &SandboxConfig) -> Result<Self, SandboxError> {
         let engine = Engine::new(&wasmtime_config(config))
             .map_err(|error| unusable("the sandbox cannot be set up on this machine", &error))?;
-        let component = match &config.component {
-            Some(path) => compile(&engine, &read(path)?),
-            None => compile(&engine, EMBEDDED),
-        }?;
+        let bytes = match &config.component {
+            Some(path) => Cow::Owned(read(path)?),
+            None => Cow::Borrowed(EMBEDDED),
+        };
+        let component = compile(&engine, &bytes)?;
         let imports: Vec<String> =
             component.component_type().imports(&engine).map(|(name, _)| name.to_owned()).collect();
         if !imports.is_empty() {
@@ -99,13 +102,23 @@ impl Guest {
             .instantiate_pre(&component)
             .and_then(bindings::PreprocessorPre::new)
             .map_err(|error| unusable("it is not of the world convoy:preprocess/preprocessor", &error))?;
-        let guest = Self { ticker: Ticker::start(&engine)?, engine, instantiate, limits: config.limits };
+        let guest = Self {
+            ticker: Ticker::start(&engine)?,
+            engine,
+            instantiate,
+            limits: config.limits,
+            component_sha256: sha256(&bytes),
+        };
         guest.starts()?;
         Ok(guest)
     }
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    pub(crate) fn component_sha256(&self) -> &str {
+        &self.component_sha256
     }
 
     /// Runs the component's `tensor` in a fresh instance.

@@ -74,6 +74,11 @@ impl Sandbox {
         self.inner.guest.limits()
     }
 
+    /// SHA-256 of the component that was compiled, whatever lies at its path by now, in lower-case hex.
+    pub fn component_sha256(&self) -> &str {
+        self.inner.guest.component_sha256()
+    }
+
     /// The same sandbox; `meter` is told of the guest's memory in the calls that are made through this handle.
     #[must_use]
     pub fn metered(&self, meter: Arc<dyn MemoryMeter>) -> Self {

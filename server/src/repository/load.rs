@@ -61,8 +61,9 @@ pub(crate) fn load_version(
         Task::None | Task::Classification => None,
     };
     let CompletedModel { mut config, signature, vision } = completed;
-    match (&vision, &sandbox) {
-        (Some(_), sandbox) => preprocessing::tell(&mut config.parameters, sandbox.is_some()),
+    let preprocessing_id = vision.as_ref().map(|vision| preprocessing::id(vision, sandbox.as_ref()));
+    match (&preprocessing_id, &sandbox) {
+        (Some(id), sandbox) => preprocessing::tell(&mut config.parameters, sandbox.is_some(), id),
         (None, None) => {}
         (None, Some(_)) => {
             return Err(loading.config_error(format!(
@@ -119,6 +120,7 @@ pub(crate) fn load_version(
         inputs: signature.inputs.iter().map(|input| input.tensor.clone()).collect(),
         outputs: signature.outputs.clone(),
         vision,
+        preprocessing_id,
         task: parameters.task,
         labels,
         detector,

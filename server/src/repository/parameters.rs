@@ -12,7 +12,7 @@ use super::version::Task;
 use crate::detection::BoxFormat;
 
 /// Every parameter there is.
-const KNOWN: [&str; 25] = [
+const KNOWN: [&str; 26] = [
     "task",
     "labels",
     "keep_classes",
@@ -35,12 +35,13 @@ const KNOWN: [&str; 25] = [
     "image_input",
     "detections_output",
     "preprocessing",
+    "preprocessing_id",
     "execution_provider",
     "device_fallback",
     "execution_nodes",
 ];
 /// What [`Parameters::complete`] tells clients in `image_input` and `detections_output`, which say nothing to the
-/// server, nor does `preprocessing`: a configuration that it wrote may be given back to it.
+/// server, nor do `preprocessing` and `preprocessing_id`: a configuration that it wrote may be given back to it.
 const IMAGE_INPUT: &str = "the declared tensor, UINT8 [n,h,w,3], or BYTES [n] or [n,1] of encoded images";
 const DETECTIONS_OUTPUT: &str = "detections: BYTES [n], on request, a JSON array for each row; coordinates from 0 to 1 \
      of the image for encoded images, else of the tensor";

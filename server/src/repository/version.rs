@@ -111,6 +111,7 @@ pub struct ModelVersion {
     pub(super) inputs: Vec<TensorSpec>,
     pub(super) outputs: Vec<TensorSpec>,
     pub(super) vision: Option<VisionInput>,
+    pub(super) preprocessing_id: Option<String>,
     pub(super) task: Task,
     pub(super) labels: Labels,
     pub(super) detector: Option<Detector>,
@@ -156,6 +157,11 @@ impl ModelVersion {
     /// The image input, if the model has one.
     pub fn vision(&self) -> Option<&VisionInput> {
         self.vision.as_ref()
+    }
+
+    /// Tells the preprocessing of the image input from others, if there is one: equal where equal ones were loaded.
+    pub fn preprocessing_id(&self) -> Option<&str> {
+        self.preprocessing_id.as_deref()
     }
 
     /// The sandbox of the model's own preprocessing component, if it has one.

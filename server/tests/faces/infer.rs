@@ -230,7 +230,7 @@ async fn typed_outputs_and_echoed_parameters_come_on_request() {
     assert_eq!(typed.parameters["colour"], parameter(ParameterChoice::Uint64Param(7)));
     let mut names: Vec<_> = typed.parameters.keys().map(String::as_str).collect();
     names.sort_unstable();
-    assert_eq!(names, ["colour", "inference_time_ms", "queue_time_ms"]);
+    assert_eq!(names, ["colour", "inference_time_ms", "preprocessing_id", "queue_time_ms"]);
 
     let mut mixed = request(grey(), &["boxes", "scores"]);
     mixed.outputs[0].parameters =

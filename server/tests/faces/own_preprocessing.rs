@@ -2,6 +2,7 @@
 
 use super::support::{Server, config, logged, photo, workspace};
 use bytes::{BufMut as _, Bytes, BytesMut};
+use convoy_proto::inference::infer_parameter::ParameterChoice;
 use convoy_proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use convoy_proto::inference::{ModelConfigRequest, ModelInferRequest, RepositoryModelLoadRequest};
 use convoy_proto::model_serving::{PredictionRequest, PredictionResponse};
@@ -82,9 +83,18 @@ async fn load(server: &Server) -> Result<(), Status> {
 
 /// What the model's configuration tells of who preprocesses.
 async fn told(server: &Server, model: &str) -> String {
+    parameter(server, model, "preprocessing").await
+}
+
+/// Which preprocessing it is, as the model's configuration tells.
+async fn id(server: &Server, model: &str) -> String {
+    parameter(server, model, "preprocessing_id").await
+}
+
+async fn parameter(server: &Server, model: &str, name: &str) -> String {
     let request = ModelConfigRequest { name: model.to_owned(), version: String::new() };
     let answer = server.inference_client().await.model_config(request).await.unwrap().into_inner();
-    answer.config.unwrap().parameters["preprocessing"].string_value.clone()
+    answer.config.unwrap().parameters[name].string_value.clone()
 }
 
 #[tokio::test]
@@ -121,6 +131,17 @@ async fn it_is_used_for_its_model_and_replaced_with_it() {
     let answer = server.inference_client().await.model_infer(request).await.unwrap().into_inner();
     assert_eq!(&answer.raw_output_contents[0][..], b"\x02\0\0\0[]");
 
+    // The answer tells by what it was made, as the configuration does.
+    let hostile_id = id(&server, "own").await;
+    assert_eq!(
+        answer.parameters["preprocessing_id"].parameter_choice,
+        Some(ParameterChoice::StringParam(hostile_id.clone()))
+    );
+    let shared_id = id(&server, "shared").await;
+    assert_ne!(hostile_id, shared_id);
+    load(&server).await.unwrap();
+    assert_eq!(id(&server, "own").await, hostile_id, "the same again");
+
     // What cannot be used is refused, and what was served before still is.
     fs::write(component(root.path()), b"no component").unwrap();
     let error = load(&server).await.unwrap_err();
@@ -130,10 +151,13 @@ async fn it_is_used_for_its_model_and_replaced_with_it() {
     fs::write(component(root.path()), sandbox::component_bytes()).unwrap();
     load(&server).await.unwrap();
     assert_eq!((found("own").await, told(&server, "own").await.as_str()), (expected, "model"));
+    let embedded_id = id(&server, "own").await;
+    assert!(![&hostile_id, &shared_id].contains(&&embedded_id), "another component");
 
     fs::remove_file(component(root.path())).unwrap();
     load(&server).await.unwrap();
     assert_eq!((found("own").await, told(&server, "own").await.as_str()), (expected, "server"));
+    assert_eq!(id(&server, "own").await, shared_id, "another model that takes the same");
     server.shutdown.stop();
     server.ended.await.unwrap().unwrap();
 }

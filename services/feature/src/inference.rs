@@ -19,6 +19,7 @@ use sandbox::Resize;
 use service_kit::{ErrorCode, code_of_status};
 use std::collections::HashMap;
 use std::error::Error as _;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -43,6 +44,8 @@ pub(crate) struct Call {
     pub(crate) deadline: Instant,
     /// The W3C trace context of the request, passed on as it is.
     pub(crate) traceparent: Option<HeaderValue>,
+    /// The replica of model-serving to ask, if there is one and it can be; else the one with the fewest calls.
+    pub(crate) replica: Option<SocketAddr>,
 }
 
 impl Call {
@@ -68,6 +71,8 @@ pub(crate) struct Inference {
     pub(crate) model: String,
     /// Its version.
     pub(crate) version: String,
+    /// Which preprocessing was loaded with the version, if model-serving says so.
+    pub(crate) preprocessing_id: Option<String>,
     /// Boxes are 0..1 of the tensor, or of the upright image if that was sent encoded.
     pub(crate) detections: Vec<Detection>,
     /// How long the model ran, in milliseconds, as model-serving measured it.
@@ -112,13 +117,14 @@ impl ModelServing {
             self.lock().remove(model);
             error
         };
-        let answer = answer.map_err(forget)?;
+        let (answer, told_by) = answer.map_err(forget)?;
         let version = answer.metadata().get(VERSION_KEY).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let config = answer.into_inner().config.ok_or_else(|| Error::PeerAnswer {
             peer: PEER,
             detail: format!("its configuration of the model `{model}` is missing"),
         })?;
-        let input = Arc::new(ModelInput::of(&config, version).map_err(forget)?);
+        let input = ModelInput::of(&config, version).map_err(forget)?;
+        let input = Arc::new(ModelInput { told_by: Some(told_by), ..input });
         self.remember(model, Arc::clone(&input));
         Ok(input)
     }
@@ -166,23 +172,24 @@ impl ModelServing {
             raw_input_contents: vec![content],
         };
         let ask = |mut client: Client, request| async move { client.model_infer(request).await };
-        inference(self.call(request, call, ask).await?.into_inner())
+        let (answer, _) = self.call(request, call, ask).await?;
+        inference(answer.into_inner())
     }
 
     /// Sends `message` to a replica, and once more, to another one if there is, when that one is unavailable. Both calls
-    /// of the protocol that are made here change nothing, so that none is done twice.
+    /// of the protocol that are made here change nothing, so that none is done twice. Says who answered.
     async fn call<T: Clone, R, A>(
         &self,
         message: T,
         call: &Call,
         ask: impl Fn(Client, Request<T>) -> A,
-    ) -> Result<Response<R>, Error>
+    ) -> Result<(Response<R>, SocketAddr), Error>
     where
         A: Future<Output = Result<Response<R>, Status>>,
     {
         let mut failed = None;
         loop {
-            let choice = self.replicas.choose(failed.as_ref().map(|(address, _)| *address));
+            let choice = self.replicas.choose(failed.as_ref().map(|(address, _)| *address), call.replica);
             let replica = match timeout_at(call.deadline, choice).await {
                 Ok(replica) => replica.map_err(unresolved)?,
                 Err(_) => return Err(Error::DeadlineExceeded { waiting_for: PEER }),
@@ -192,7 +199,7 @@ impl ModelServing {
                 .max_encoding_message_size(MAX_MESSAGE_BYTES);
             let answer = ask(client, self.request(message.clone(), call));
             let status = match timeout_at(call.deadline, answer).await {
-                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Ok(answer)) => return Ok((answer, replica.address())),
                 Ok(Err(status)) => status,
                 // A peer may not keep to the deadline that it was sent.
                 Err(_) => return Err(Error::DeadlineExceeded { waiting_for: PEER }),
@@ -271,6 +278,7 @@ fn inference(response: ModelInferResponse) -> Result<Inference, Error> {
     Ok(Inference {
         detections: detections::of_response(&response)?,
         inference_time_ms: detections::inference_time_ms(&response),
+        preprocessing_id: detections::preprocessing_id(&response),
         model: response.model_name,
         version: response.model_version,
     })

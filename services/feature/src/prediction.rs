@@ -25,6 +25,7 @@ use crate::results::{NewPrediction, Record, Results, Stored};
 use sandbox::{ImageTensor, Placement, Sandbox};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use service_kit::ErrorCode;
 use service_kit::timestamp::now_rfc3339;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -155,8 +156,9 @@ impl Predictor {
 
     /// Preprocesses the image for the model and asks the model.
     ///
-    /// What the model takes is remembered from request to request, so it may be out of date. A refusal or another
-    /// version in the answer tells; then it is asked for again, and if it is another one, so is the answer, once.
+    /// What the model takes is remembered from request to request, so it may be out of date. A refusal or an answer of
+    /// another preprocessing tells; then it is asked for again, and if it is another one, so is the answer, once. Another
+    /// replica may have loaded something else, so the one that told is then asked.
     async fn infer(
         &self,
         job: &Job,
@@ -172,7 +174,11 @@ impl Predictor {
         match &first {
             Ok((answer, _)) if is_of(answer, &input) => return first,
             // An input that said no version cannot be compared; it is of the version that answered.
-            Ok((answer, _)) if input.version.is_none() && answer.model == input.model => {
+            Ok((answer, _))
+                if answer.preprocessing_id.is_none()
+                    && input.version.is_none()
+                    && answer.model == input.model =>
+            {
                 let input = ModelInput { version: Some(answer.version.clone()), ..(*input).clone() };
                 self.models.remember(&job.model, Arc::new(input));
                 return first;
@@ -183,7 +189,13 @@ impl Predictor {
             Err(_) => return first,
         }
         let fresh = timed(&mut timings.inference, self.models.ask_input(&job.model, call)).await?;
-        if fresh.takes_the_same(&input) {
+        let stands = match &first {
+            // Whoever got the encoded image made of it what was loaded there.
+            Ok(_) if input.takes_encoded => true,
+            Ok((answer, _)) => fresh.takes_the_same(&input) && agree(answer, &fresh) != Some(false),
+            Err(_) => fresh.takes_the_same(&input),
+        };
+        if stands {
             return first;
         }
         tracing::info!(
@@ -192,7 +204,18 @@ impl Predictor {
             version = fresh.version,
             "the model takes another input now"
         );
-        self.attempt(job, &fresh, call, timings).await
+        let call = Call { replica: fresh.told_by, ..call.clone() };
+        let second = self.attempt(job, &fresh, &call, timings).await;
+        match &second {
+            Ok((answer, _)) if !fresh.takes_encoded && agree(answer, &fresh) == Some(false) => {
+                Err(Error::ModelServing {
+                    code: ErrorCode::Unavailable,
+                    message: format!("the model `{}` is being replaced", answer.model),
+                    retry_after: None,
+                })
+            }
+            _ => second,
+        }
     }
 
     async fn attempt(
@@ -238,15 +261,20 @@ fn is_same(job: &Job, record: &Record) -> bool {
     record.user_id == job.user_id && record.content_sha256.as_deref() == Some(job.content_sha256.as_str())
 }
 
-/// Whether `answer` is of the model and version that `input` is of.
+/// Whether `answer` is of a model that takes what `input` says: it tells, or is of the same model and version.
 fn is_of(answer: &Inference, input: &ModelInput) -> bool {
-    answer.model == input.model && input.version.as_ref() == Some(&answer.version)
+    agree(answer, input)
+        .unwrap_or_else(|| answer.model == input.model && input.version.as_ref() == Some(&answer.version))
+}
+
+/// Whether the preprocessing that was loaded where `answer` was made is that of `input`, if the answer tells.
+fn agree(answer: &Inference, input: &ModelInput) -> Option<bool> {
+    answer.preprocessing_id.as_ref().map(|id| input.preprocessing_id.as_ref() == Some(id))
 }
 
 /// Whether model-serving may have refused a tensor for what was remembered of its model.
 fn may_be_out_of_date(error: &Error) -> bool {
-    use service_kit::ErrorCode::{InvalidInput, NotFound};
-    matches!(error, Error::ModelServing { code: InvalidInput | NotFound, .. })
+    matches!(error, Error::ModelServing { code: ErrorCode::InvalidInput | ErrorCode::NotFound, .. })
 }
 
 /// The answer that the first request with this content got.

@@ -88,7 +88,7 @@ const MAX_TRACEPARENT: usize = 256;
 /// What calls to peers inherit from a request.
 fn call(deadline: Instant, headers: &HeaderMap) -> Call {
     let traceparent = headers.get("traceparent").filter(|value| value.len() <= MAX_TRACEPARENT);
-    Call { deadline, traceparent: traceparent.cloned() }
+    Call { deadline, traceparent: traceparent.cloned(), replica: None }
 }
 
 /// The body of `GET /ready`: the service's own readiness, and what its peers say of theirs.

@@ -54,6 +54,14 @@ pub(crate) fn inference_time_ms(response: &ModelInferResponse) -> Option<f64> {
     }
 }
 
+/// The `preprocessing_id` of an answer, if it has one.
+pub(crate) fn preprocessing_id(response: &ModelInferResponse) -> Option<String> {
+    match response.parameters.get("preprocessing_id")?.parameter_choice.as_ref()? {
+        ParameterChoice::StringParam(id) => Some(id.clone()),
+        _ => None,
+    }
+}
+
 fn output_bytes(response: &ModelInferResponse) -> Result<Bytes, Error> {
     let place = response.outputs.iter().position(|output| output.name == OUTPUT);
     let place = place.ok_or_else(|| not_understood(format!("it has no output {OUTPUT}")))?;

@@ -4,6 +4,7 @@ use crate::Error;
 use convoy_proto::inference::ModelConfig;
 use convoy_proto::inference::model_input::Format;
 use sandbox::{Color, Filter, Resize};
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 /// The image input of a detection model.
@@ -13,6 +14,10 @@ pub(crate) struct ModelInput {
     pub(crate) model: String,
     /// The version that the configuration is of, if model-serving said so.
     pub(crate) version: Option<String>,
+    /// Which preprocessing it is, if model-serving said so.
+    pub(crate) preprocessing_id: Option<String>,
+    /// The replica of model-serving that said all this.
+    pub(crate) told_by: Option<SocketAddr>,
     /// Name of the image input.
     pub(crate) tensor: String,
     /// What an image is made into for it.
@@ -50,7 +55,15 @@ impl ModelInput {
             return Err(unfit("its color is gray, and a tensor of three channels is sent".to_owned()));
         }
         let takes_encoded = parameter("preprocessing") == Some("model");
-        Ok(Self { model: config.name.clone(), version, tensor: input.name.clone(), resize, takes_encoded })
+        Ok(Self {
+            model: config.name.clone(),
+            version,
+            preprocessing_id: parameter("preprocessing_id").map(str::to_owned),
+            told_by: None,
+            tensor: input.name.clone(),
+            resize,
+            takes_encoded,
+        })
     }
 
     /// Whether an image preprocessed for `other` is the one that this input takes.

@@ -133,20 +133,26 @@ impl Replicas {
         Self::new(urls).map(drop)
     }
 
-    /// The replica with the fewest calls in flight of those that can be reached, and not `but` while there is another.
+    /// The replica with the fewest calls in flight of those that can be reached, and not `but` while there is another;
+    /// `preferred` if it can be.
     ///
     /// # Errors
     /// Why no address is known, as a sentence without its end.
-    pub(crate) async fn choose(&self, but: Option<SocketAddr>) -> Result<Chosen, String> {
+    pub(crate) async fn choose(
+        &self,
+        but: Option<SocketAddr>,
+        preferred: Option<SocketAddr>,
+    ) -> Result<Chosen, String> {
         let replicas = self.all().await?;
         let now = Instant::now();
         let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
         let rank = |at: usize, replica: &Replica| {
             let resting = lock(&replica.unavailable_until).is_some_and(|until| now < until);
             let other = but == Some(replica.address);
+            let not_preferred = preferred != Some(replica.address);
             // Ties go round.
             let place = (at + turn) % replicas.len();
-            (other, resting, replica.in_flight.load(Ordering::Relaxed), place)
+            (other, resting, not_preferred, replica.in_flight.load(Ordering::Relaxed), place)
         };
         let best = replicas.iter().enumerate().min_by_key(|(at, replica)| rank(*at, replica));
         let (_, best) = best.ok_or_else(|| "it has no address".to_owned())?;
@@ -272,35 +278,47 @@ mod tests {
     #[tokio::test]
     async fn calls_go_where_the_fewest_are() {
         let replicas = two();
-        let first = replicas.choose(None).await.unwrap();
-        let second = replicas.choose(None).await.unwrap();
+        let first = replicas.choose(None, None).await.unwrap();
+        let second = replicas.choose(None, None).await.unwrap();
         assert_ne!(first.address(), second.address());
         let freed = first.address();
         drop(first);
-        assert_eq!(replicas.choose(None).await.unwrap().address(), freed);
+        assert_eq!(replicas.choose(None, None).await.unwrap().address(), freed);
+    }
+
+    #[tokio::test]
+    async fn one_that_is_preferred_is_taken_unless_it_rests() {
+        tokio::time::pause();
+        let replicas = two();
+        let first = replicas.choose(None, None).await.unwrap();
+        let address = first.address();
+        let again = replicas.choose(None, Some(address)).await.unwrap();
+        assert_eq!(again.address(), address, "though it has more to do");
+        again.rest();
+        assert_ne!(replicas.choose(None, Some(address)).await.unwrap().address(), address);
     }
 
     #[tokio::test]
     async fn one_that_cannot_be_reached_rests_unless_it_is_the_only_one() {
         tokio::time::pause();
         let replicas = two();
-        let chosen = replicas.choose(None).await.unwrap();
+        let chosen = replicas.choose(None, None).await.unwrap();
         chosen.rest();
         let broken = chosen.address();
         drop(chosen);
         for _ in 0..4 {
-            assert_ne!(replicas.choose(None).await.unwrap().address(), broken);
+            assert_ne!(replicas.choose(None, None).await.unwrap().address(), broken);
         }
         tokio::time::advance(REST).await;
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..2 {
-            seen.insert(replicas.choose(None).await.unwrap().address());
+            seen.insert(replicas.choose(None, None).await.unwrap().address());
         }
         assert!(seen.contains(&broken), "it had its rest: {seen:?}");
 
         let only = Replicas::new("http://127.0.0.1:1").unwrap();
-        only.choose(None).await.unwrap().rest();
-        assert_eq!(only.choose(Some(([127, 0, 0, 1], 1).into())).await.unwrap().address().port(), 1);
+        only.choose(None, None).await.unwrap().rest();
+        assert_eq!(only.choose(Some(([127, 0, 0, 1], 1).into()), None).await.unwrap().address().port(), 1);
     }
 
     #[tokio::test]
@@ -339,11 +357,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_is_none_is_a_reason() {
-        let error = Replicas::new("http://no-such-host.invalid:1").unwrap().choose(None).await.unwrap_err();
+        let error =
+            Replicas::new("http://no-such-host.invalid:1").unwrap().choose(None, None).await.unwrap_err();
         assert!(error.contains("no-such-host.invalid"), "{error}");
         // One of several is enough.
         let some = Replicas::new("http://no-such-host.invalid:1,http://127.0.0.1:2").unwrap();
-        assert_eq!(some.choose(None).await.unwrap().address().port(), 2);
+        assert_eq!(some.choose(None, None).await.unwrap().address().port(), 2);
     }
 
     #[test]

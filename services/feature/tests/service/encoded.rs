@@ -38,6 +38,22 @@ async fn a_model_that_got_a_component_is_sent_the_image_anew() {
 }
 
 #[tokio::test]
+async fn a_model_that_lost_its_component_is_sent_pixels_from_the_next_image_on() {
+    let rig = Rig::new().await;
+    rig.models.model().takes_encoded = true;
+    rig.predict(&photo_of("r1", "u1")).await.assert_ok();
+    rig.models.model().takes_encoded = false;
+    for id in ["r2", "r3"] {
+        rig.predict(&photo_of(id, "u1")).await.assert_ok();
+    }
+    let model = rig.models.model();
+    let datatypes: Vec<_> = model.inferences.iter().map(|(r, _)| r.inputs[0].datatype.clone()).collect();
+    // What was made of the second one was made there, by what was loaded there.
+    assert_eq!(datatypes, ["BYTES", "BYTES", "UINT8"]);
+    assert_eq!(model.configs, 2);
+}
+
+#[tokio::test]
 async fn what_its_component_says_of_an_image_is_passed_on() {
     let rig = Rig::new().await;
     {

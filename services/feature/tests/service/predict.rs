@@ -1,6 +1,7 @@
 //! What a prediction is, and what model-serving is asked for it.
 
-use crate::rig::{Rig, json_request, photo_base64, photo_of};
+use crate::fakes::FakeModels;
+use crate::rig::{Answer, Rig, json_request, photo_base64, photo_of};
 use convoy_proto::inference::infer_parameter::ParameterChoice;
 use serde_json::json;
 use tonic::Status;
@@ -134,8 +135,9 @@ async fn what_a_model_takes_is_asked_once() {
 }
 
 #[tokio::test]
-async fn another_version_is_asked_what_it_takes() {
+async fn another_version_of_a_server_that_tells_no_preprocessing_is_asked_what_it_takes() {
     let rig = Rig::new().await;
+    rig.models.model().tells_preprocessing = false;
     rig.predict(&photo_of("r1", "u1")).await.assert_ok();
     rig.models.model().version = "2".to_owned();
     for id in ["r2", "r3"] {
@@ -149,20 +151,84 @@ async fn another_version_is_asked_what_it_takes() {
 
 #[tokio::test]
 async fn another_version_that_takes_the_image_differently_is_asked_again() {
+    for tells_preprocessing in [true, false] {
+        let rig = Rig::new().await;
+        rig.models.model().tells_preprocessing = tells_preprocessing;
+        rig.predict(&photo_of("r1", "u1")).await.assert_ok();
+        {
+            let mut model = rig.models.model();
+            model.version = "2".to_owned();
+            // The shape is the same, so it is not refused; only the answer tells.
+            model.fit = "letterbox".to_owned();
+        }
+        let answer = rig.predict(&photo_of("r2", "u1")).await;
+        assert_eq!(answer.assert_ok()["model_version"], "2");
+        assert!(y_min(&answer) < 0.2, "mapped from a letterbox");
+        let model = rig.models.model();
+        assert_eq!((model.configs, model.inferences.len()), (2, 3));
+        assert_ne!(model.inferences[1].0.raw_input_contents, model.inferences[2].0.raw_input_contents);
+    }
+}
+
+/// Where the box of the answer begins, from the top: 0.25 of the photo, but of less where it was taken for a letterbox.
+fn y_min(answer: &Answer) -> f64 {
+    answer.assert_ok()["detections"][0]["bbox"]["y_min"].as_f64().unwrap()
+}
+
+#[tokio::test]
+async fn the_same_version_loaded_with_another_preprocessing_is_asked_again() {
     let rig = Rig::new().await;
     rig.predict(&photo_of("r1", "u1")).await.assert_ok();
-    {
-        let mut model = rig.models.model();
-        model.version = "2".to_owned();
-        // The shape is the same, so it is not refused; only the version tells.
-        model.fit = "letterbox".to_owned();
+    rig.models.model().fit = "letterbox".to_owned();
+    for id in ["r2", "r3"] {
+        assert!(y_min(&rig.predict(&photo_of(id, "u1")).await) < 0.2, "mapped from a letterbox");
     }
-    let answer = rig.predict(&photo_of("r2", "u1")).await;
-    assert_eq!(answer.assert_ok()["model_version"], "2");
-    assert!(answer.body["detections"][0]["bbox"]["y_min"].as_f64().unwrap() < 0.2, "mapped from a letterbox");
     let model = rig.models.model();
-    assert_eq!((model.configs, model.inferences.len()), (2, 3));
+    assert_eq!((model.configs, model.inferences.len()), (2, 4));
     assert_ne!(model.inferences[1].0.raw_input_contents, model.inferences[2].0.raw_input_contents);
+}
+
+#[tokio::test]
+async fn another_version_that_takes_the_same_is_not_asked_what_it_takes() {
+    let rig = Rig::new().await;
+    for (id, version) in [("r1", "1"), ("r2", "2")] {
+        rig.models.model().version = version.to_owned();
+        assert_eq!(rig.predict(&photo_of(id, "u1")).await.assert_ok()["model_version"], version);
+    }
+    let model = rig.models.model();
+    assert_eq!((model.configs, model.inferences.len()), (1, 2));
+}
+
+#[tokio::test]
+async fn what_was_preprocessed_for_something_else_is_never_an_answer() {
+    let rig = Rig::new().await;
+    rig.models.model().changes_always = true;
+    let answer = rig.predict(&photo_of("r1", "u1")).await;
+    answer.assert_error(503, "unavailable", "the model `detector` is being replaced");
+    {
+        let model = rig.models.model();
+        assert_eq!((model.configs, model.inferences.len()), (2, 2), "once more, and no more");
+    }
+    assert_eq!(rig.results.store().posts, 0);
+}
+
+#[tokio::test]
+async fn replicas_that_loaded_different_things_are_each_sent_what_they_take() {
+    let other = FakeModels::start().await;
+    {
+        let mut model = other.model();
+        (model.version, model.fit) = ("2".to_owned(), "letterbox".to_owned());
+    }
+    let rig = Rig::with(|config| config.model_serving_url += &format!(",{}", other.url())).await;
+    for number in 0..8 {
+        let answer = rig.predict(&photo_of(&format!("r{number}"), "u1")).await;
+        let of_letterbox = answer.assert_ok()["model_version"] == "2";
+        assert_eq!(y_min(&answer) < 0.2, of_letterbox, "{}", answer.body);
+    }
+    // Both were asked, so that one of them contradicted what was known of the other.
+    for model in [rig.models.model(), other.model()] {
+        assert!(!model.inferences.is_empty());
+    }
 }
 
 #[tokio::test]
@@ -196,7 +262,10 @@ async fn a_refusal_for_another_reason_is_passed_on() {
 #[tokio::test]
 async fn a_model_that_does_not_tell_its_version_is_of_the_version_that_answers() {
     let rig = Rig::new().await;
-    rig.models.model().tells_version = false;
+    {
+        let mut model = rig.models.model();
+        (model.tells_version, model.tells_preprocessing) = (false, false);
+    }
     for (id, version) in [("r1", "1"), ("r2", "1"), ("r3", "2")] {
         rig.models.model().version = version.to_owned();
         rig.predict(&photo_of(id, "u1")).await.assert_ok();
@@ -208,7 +277,10 @@ async fn a_model_that_does_not_tell_its_version_is_of_the_version_that_answers()
 async fn a_default_model_that_became_another_is_asked_what_it_takes() {
     let rig = Rig::new().await;
     rig.predict(&photo_of("r1", "u1")).await.assert_ok();
-    rig.models.model().name = "other".to_owned();
+    {
+        let mut model = rig.models.model();
+        (model.name, model.tells_preprocessing) = ("other".to_owned(), false);
+    }
     assert_eq!(rig.predict(&photo_of("r2", "u1")).await.assert_ok()["model_name"], "other");
     assert_eq!(rig.models.model().configs, 2);
 }

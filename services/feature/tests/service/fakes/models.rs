@@ -25,6 +25,10 @@ pub(crate) struct Model {
     pub(crate) version: String,
     /// Whether the configuration's answer tells the version.
     pub(crate) tells_version: bool,
+    /// Whether configuration and answers tell which preprocessing was loaded: those of an older server do not.
+    pub(crate) tells_preprocessing: bool,
+    /// Whether it is loaded with another `fit` whenever its configuration was asked for.
+    pub(crate) changes_always: bool,
     /// Width and height.
     pub(crate) size: (u32, u32),
     pub(crate) task: String,
@@ -55,6 +59,8 @@ impl FakeModels {
             name: "detector".to_owned(),
             version: "1".to_owned(),
             tells_version: true,
+            tells_preprocessing: true,
+            changes_always: false,
             size: (300, 300),
             task: "detection".to_owned(),
             fit: "stretch".to_owned(),
@@ -109,8 +115,22 @@ impl Drop for Hanging<'_> {
 }
 
 impl Model {
+    /// As the server makes it: of what was loaded and of nothing else.
+    fn preprocessing_id(&self) -> String {
+        let (width, height) = self.size;
+        format!("{width} {height} {} {}", self.fit, self.takes_encoded)
+    }
+
     fn config(&self) -> pb::ModelConfig {
         let parameter = |value: &str| pb::ModelParameter { string_value: value.to_owned() };
+        let mut parameters = HashMap::from([
+            ("task".to_owned(), parameter(&self.task)),
+            ("fit".to_owned(), parameter(&self.fit)),
+            ("preprocessing".to_owned(), parameter(if self.takes_encoded { "model" } else { "server" })),
+        ]);
+        if self.tells_preprocessing {
+            parameters.insert("preprocessing_id".to_owned(), parameter(&self.preprocessing_id()));
+        }
         pb::ModelConfig {
             name: self.name.clone(),
             max_batch_size: 8,
@@ -120,11 +140,7 @@ impl Model {
                 dims: vec![i64::from(self.size.1), i64::from(self.size.0), 3],
                 ..Default::default()
             }],
-            parameters: HashMap::from([
-                ("task".to_owned(), parameter(&self.task)),
-                ("fit".to_owned(), parameter(&self.fit)),
-                ("preprocessing".to_owned(), parameter(if self.takes_encoded { "model" } else { "server" })),
-            ]),
+            parameters,
             ..Default::default()
         }
     }
@@ -137,24 +153,28 @@ impl Model {
         let [input] = request.inputs.as_slice() else { return Err(Status::invalid_argument("one input")) };
         let expected = [1, i64::from(height), i64::from(width), 3];
         let bytes = request.raw_input_contents.first().map_or(0, Bytes::len);
-        if self.takes_encoded {
-            if input.datatype != "BYTES" || input.shape != [1] {
-                return Err(Status::invalid_argument("It takes encoded images."));
-            }
-        } else if input.name != "images"
-            || input.datatype != "UINT8"
-            || input.shape != expected
-            || bytes != (width * height * 3) as usize
-        {
+        // Pixels are never refused, whoever made them, nor are encoded images.
+        let fits = match input.datatype.as_str() {
+            "BYTES" => input.shape == [1],
+            "UINT8" => input.shape == expected && bytes == (width * height * 3) as usize,
+            _ => false,
+        };
+        if input.name != "images" || !fits {
             return Err(Status::invalid_argument(format!("The shape is not {expected:?}.")));
         }
-        let ms = InferParameter { parameter_choice: Some(ParameterChoice::DoubleParam(8.5)) };
+        let parameter = |choice| InferParameter { parameter_choice: Some(choice) };
+        let mut parameters =
+            HashMap::from([("inference_time_ms".to_owned(), parameter(ParameterChoice::DoubleParam(8.5)))]);
+        if self.tells_preprocessing {
+            let id = ParameterChoice::StringParam(self.preprocessing_id());
+            parameters.insert("preprocessing_id".to_owned(), parameter(id));
+        }
         let mut raw = u32::try_from(DETECTIONS.len()).unwrap().to_le_bytes().to_vec();
         raw.extend_from_slice(DETECTIONS.as_bytes());
         Ok(ModelInferResponse {
             model_name: self.name.clone(),
             model_version: self.version.clone(),
-            parameters: HashMap::from([("inference_time_ms".to_owned(), ms)]),
+            parameters,
             outputs: request
                 .outputs
                 .iter()
@@ -202,6 +222,9 @@ impl GrpcInferenceService for FakeModels {
         let mut response = Response::new(pb::ModelConfigResponse { config: Some(model.config()) });
         if model.tells_version {
             response.metadata_mut().insert("x-convoy-model-version", model.version.parse().unwrap());
+        }
+        if model.changes_always {
+            model.fit = if model.fit == "stretch" { "letterbox" } else { "stretch" }.to_owned();
         }
         Ok(response)
     }
