@@ -45,7 +45,7 @@ use repair::WideEngine;
 use request::{QueuedRequest, Reply};
 use shared::{Shared, State, expired};
 
-pub(crate) use batch::DryRun;
+pub(crate) use batch::{DryRun, every_size};
 pub(crate) use shared::lock;
 
 pub use admission::{InputSpec, PixelInput, Signature};

@@ -12,7 +12,7 @@ use super::kept_profile::KeptProfile;
 use super::placement::Placement;
 use super::profile_cache::{ProfileCache, ProfileKey, processor};
 use super::shapes::{Choice, InstanceShape, Measurements};
-use super::warmup::{Learned, Warmup};
+use super::warmup::{Learned, Recalled, Warmup};
 use crate::backend::onnx::{OnnxBackendFactory, OnnxRuntime, SessionOptions};
 use crate::backend::watched::{Watched, WatchedFactory};
 use crate::backend::{Acceleration, BackendFactory, CpuNodes};
@@ -78,10 +78,8 @@ impl Sessions<'_> {
         };
         let cache = self.cache.map(|folder| (ProfileCache::new(folder), self.key(&shapes)));
         if let Some(known) = cache.as_ref().and_then(|(cache, key)| cache.get(key)) {
-            let (instances, fits) = warmup.recall(&known)?;
-            let choice = known.choose(true);
+            let Recalled { instances, choice, fits } = warmup.recall(&known)?;
             self.log(&known, choice, "remembered", started);
-            let choice = Choice { wide: instances.wide.as_ref().and(choice.wide), ..choice };
             let kept = cache.map(|(cache, key)| KeptProfile { cache, key });
             let factors = kept.as_ref().map(KeptProfile::factors).unwrap_or_default();
             return Ok(Opened { instances, profiles: factors.apply(known.profiles(choice)), fits, kept });

@@ -1,5 +1,6 @@
 //! Requests become the tensors of one batch, and the batch's outputs become their answers.
 
+use std::iter::once;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,12 @@ fn is_ready(spec: &InputSpec, input: &PreparedInput) -> bool {
     // Strings are read byte by byte.
     let alignment = spec.tensor.datatype.byte_size().unwrap_or(1);
     input.encoding == Encoding::Declared && input.data.as_ptr().addr().is_multiple_of(alignment)
+}
+
+/// Every batch size up to `most`, in the order in which a device is to meet them: one row, the largest, for which it takes
+/// its memory, and all others from small to large.
+pub(crate) fn every_size(most: usize) -> impl Iterator<Item = usize> {
+    once(1).chain((most > 1).then_some(most)).chain(2..most)
 }
 
 /// A request run outside of the queue, through the same buffer and the same split: while a model loads.

@@ -2,9 +2,11 @@
 
 use std::sync::{Condvar, Mutex};
 
+use super::candidate::UNKNOWN_MS;
 use super::*;
 use crate::backend::simulated::SimulatedBackend;
-use crate::backend::{BackendError, Batch};
+use crate::backend::{BackendError, Batch, FailureKind};
+use crate::repository::shapes::ShapeLatencies;
 use crate::scheduler::InputSpec;
 use crate::tensor::{DataType, Tensor, TensorSpec};
 
@@ -102,7 +104,7 @@ fn what_is_known_is_opened_and_warmed_but_not_measured() {
     let warmup = Warmup { signature: &signature, open: &open, time: Duration::ZERO, on_gpu: false };
     let latencies = |shape, one| ShapeLatencies { shape, milliseconds: vec![(1, one), (8, 8.0 * one)] };
     let known = Measurements(vec![latencies(WIDE, 8.5), latencies(NARROW, 14.7)]);
-    let (instances, _) = warmup.recall(&known).unwrap();
+    let Recalled { instances, .. } = warmup.recall(&known).unwrap();
     assert_eq!((instances.narrow.len(), instances.wide.is_some()), (2, true));
     assert_eq!(*runs.opened.lock().unwrap(), [(0, 1), (1, 1), (0, 2)]);
     for (number, threads) in [(0, 2), (0, 1), (1, 1)] {
@@ -191,7 +193,7 @@ fn what_a_gpu_is_known_to_take_is_run_in_every_size_all_the_same() {
     let warmup = Warmup { signature: &signature, open: &open, time: Duration::ZERO, on_gpu: true };
     let latencies = |shape, one| ShapeLatencies { shape, milliseconds: vec![(1, one), (8, 2.0 * one)] };
     let known = Measurements(vec![latencies(ONE, 2.0), latencies(NARROW, 3.0)]);
-    let (instances, fits) = warmup.recall(&known).unwrap();
+    let Recalled { instances, fits, .. } = warmup.recall(&known).unwrap();
     assert_eq!((instances.narrow.len(), instances.wide.is_some(), fits), (2, false, None));
     for rows in 1..=8 {
         assert_eq!((runs.count(0, 1, rows), runs.count(1, 1, rows)), (1, 1), "{rows} rows");
@@ -209,10 +211,11 @@ fn batches_that_a_gpu_has_no_memory_for_are_left_out() {
     let learned = warmup.learn(&[ONE]).unwrap();
     assert_eq!(learned.fits, Some(5));
     assert!(learned.measurements.0[0].milliseconds.iter().map(|&(rows, _)| rows).eq(1..=5));
-    let (_, fits) = warmup.recall(&learned.measurements).unwrap();
-    assert_eq!(fits, Some(5));
+    assert_eq!(warmup.recall(&learned.measurements).unwrap().fits, Some(5));
 
     let open = noting(&runs, |_| Err(BackendError::of_kind(FailureKind::OutOfMemory, "Failed to allocate")));
     let warmup = Warmup { signature: &signature, open: &open, time: Duration::ZERO, on_gpu: true };
     assert!(warmup.learn(&[ONE]).err().unwrap().contains("a batch of 1"), "one row must fit");
 }
+
+mod memory;
