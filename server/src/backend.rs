@@ -179,6 +179,12 @@ pub trait BackendFactory: Send + Sync {
     /// # Errors
     /// When the model cannot be opened.
     fn create(&self) -> Result<Box<dyn Backend>, BackendError>;
+
+    /// Whether its backends run on an accelerator: what memory of it one holds another may lack, and a batch size that was
+    /// never run on one takes longer than a request can wait.
+    fn is_on_accelerator(&self) -> bool {
+        false
+    }
 }
 
 /// What a backend's failure says of the batch and of the device.

@@ -241,6 +241,10 @@ impl BackendFactory for OnnxBackendFactory {
         session.select_outputs(&self.outputs)?;
         Ok(Box::new(session))
     }
+
+    fn is_on_accelerator(&self) -> bool {
+        self.options.provider.is_gpu()
+    }
 }
 
 /// An open model, run directly: no queue, no batching. For backends, and to measure them against.

@@ -31,6 +31,10 @@ impl<F: BackendFactory> BackendFactory for WatchedFactory<F> {
         self.gpu.check()?;
         Ok(Box::new(WatchedBackend { inner: self.inner.create()?, gpu: self.gpu.clone() }))
     }
+
+    fn is_on_accelerator(&self) -> bool {
+        self.inner.is_on_accelerator()
+    }
 }
 
 struct WatchedBackend {

@@ -117,6 +117,10 @@ impl<F: BackendFactory> BackendFactory for SameFileFactory<F> {
         self.file.check()?;
         Ok(backend)
     }
+
+    fn is_on_accelerator(&self) -> bool {
+        self.inner.is_on_accelerator()
+    }
 }
 
 #[cfg(test)]

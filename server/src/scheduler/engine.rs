@@ -13,11 +13,13 @@ use super::request::{OutputMeter, PreparedRequest};
 use super::{InstanceParts, observer::RequestReport};
 use crate::backend::{Backend, BackendError, BackendFactory, FailureKind};
 use crate::tensor::Tensor;
+use in_place::TooLarge;
 
 /// A backend, the memory of its batches, and what makes a backend like it.
 pub(crate) struct Engine {
     signature: Arc<Signature>,
-    backend: Box<dyn Backend>,
+    /// `None` while there is none: on an accelerator the old one goes before a new one is made.
+    backend: Option<Box<dyn Backend>>,
     factory: Arc<dyn BackendFactory>,
     buffer: BatchBuffer,
     /// Whether zeros tell a broken backend from a sound one: some models take other input only.
@@ -68,6 +70,8 @@ pub(crate) enum Condition {
     Sound,
     /// It was broken and is a new one now.
     Rebuilt,
+    /// It is broken; a new one is made on an accelerator, which takes as long as a start.
+    Broken,
 }
 
 impl Engine {
@@ -79,7 +83,7 @@ impl Engine {
         let buffer = BatchBuffer::new(Arc::clone(signature));
         Self {
             signature: Arc::clone(signature),
-            backend,
+            backend: Some(backend),
             factory,
             buffer,
             zeros_tell: true,
@@ -93,9 +97,10 @@ impl Engine {
     pub(crate) fn run(&mut self, requests: &[&PreparedRequest]) -> Result<Completed, Failure> {
         let run = || {
             let started = Instant::now();
+            let backend = self.backend.as_deref_mut().ok_or_else(none_there)?;
             let batch = self.buffer.write(requests);
             let written = Instant::now();
-            let mut outputs = self.backend.infer(&batch)?;
+            let mut outputs = backend.infer(&batch)?;
             let inferred = Instant::now();
             if let Some(meter) = &self.outputs {
                 outputs.iter_mut().for_each(|output| count(output, meter));
@@ -115,7 +120,8 @@ impl Engine {
         }
     }
 
-    /// Tells whether it is the backend that failed, by a row that it has run before; if so, makes a new one.
+    /// Tells whether it is the backend that failed, by a row that it has run before; if so, makes a new one, unless that
+    /// takes long.
     ///
     /// # Errors
     /// When a new one cannot be made, in words for the log.
@@ -124,30 +130,45 @@ impl Engine {
         if !self.lost && (!self.zeros_tell || self.runs_zeros()) {
             return Ok(Condition::Sound);
         }
-        self.rebuild()?;
+        if self.takes_long() {
+            self.not_rebuilt = error.to_string();
+            return Ok(Condition::Broken);
+        }
+        self.rebuild_beside()?;
         // Where a new backend fails as well, zeros are no input for this model.
         self.zeros_tell = self.runs_zeros();
         Ok(Condition::Rebuilt)
     }
 
-    /// Makes a new backend.
+    /// Makes a new backend. On an accelerator every batch size up to `most` rows is run on it first, while `goes_on` says
+    /// so, and what is given is the first that the device has no memory for.
     ///
     /// # Errors
-    /// When that fails, in words for the log; the old one is kept.
-    pub(crate) fn rebuild(&mut self) -> Result<(), String> {
-        let failed = match catch_unwind(AssertUnwindSafe(|| self.factory.create())) {
-            Ok(Ok(backend)) => {
-                self.backend = backend;
-                match self.still_lost() {
-                    None => return Ok(()),
-                    Some(error) => error.to_string(),
-                }
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(panic) => panic_message(&*panic),
-        };
-        self.not_rebuilt.clone_from(&failed);
-        Err(failed)
+    /// When that fails, in words for the log.
+    pub(crate) fn rebuild(
+        &mut self,
+        most: usize,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Option<TooLarge>, String> {
+        if self.takes_long() {
+            self.rebuild_in_place(most, goes_on)
+        } else {
+            self.rebuild_beside().map(|()| None)
+        }
+    }
+
+    /// Whether making a new backend takes longer than a request can wait.
+    pub(crate) fn takes_long(&self) -> bool {
+        self.factory.is_on_accelerator()
+    }
+
+    /// Makes a new backend while the old one is there, which is kept when that fails.
+    fn rebuild_beside(&mut self) -> Result<(), String> {
+        let made = self.make().and_then(|backend| {
+            self.backend = Some(backend);
+            self.still_lost().map_or(Ok(()), Err)
+        });
+        self.noted(made)
     }
 
     /// Why the last try to make a new backend failed.
@@ -157,7 +178,9 @@ impl Engine {
 
     /// Whether its device is there, as far as can be told without a run.
     pub(crate) fn is_there(&mut self) -> bool {
-        let Err(error) = self.backend.check() else { return true };
+        let Err(error) = self.backend.as_deref().ok_or_else(none_there).and_then(Backend::check) else {
+            return true;
+        };
         self.broke(&error);
         false
     }
@@ -168,10 +191,24 @@ impl Engine {
         self.not_rebuilt = error.to_string();
     }
 
+    /// A new backend.
+    fn make(&self) -> Result<Box<dyn Backend>, BackendError> {
+        let made = catch_unwind(AssertUnwindSafe(|| self.factory.create()));
+        made.unwrap_or_else(|panic| Err(BackendError::new(panic_message(&*panic))))
+    }
+
+    /// Keeps the reason why it failed.
+    fn noted<T>(&mut self, outcome: Result<T, BackendError>) -> Result<T, String> {
+        outcome.map_err(|error| {
+            self.not_rebuilt = error.to_string();
+            self.not_rebuilt.clone()
+        })
+    }
+
     /// After its device was lost: why it is not back.
     fn still_lost(&mut self) -> Option<BackendError> {
         if self.lost {
-            let error = self.run_zeros().err().filter(|error| error.kind() == FailureKind::DeviceLost);
+            let error = self.run_zeros(1).err().filter(|error| error.kind() == FailureKind::DeviceLost);
             self.lost = error.is_some();
             return error;
         }
@@ -179,14 +216,20 @@ impl Engine {
     }
 
     fn runs_zeros(&mut self) -> bool {
-        self.run_zeros().is_ok()
+        self.run_zeros(1).is_ok()
     }
 
-    fn run_zeros(&mut self) -> Result<(), BackendError> {
-        let mut zeros = DryRun::of_zeros(&self.signature, 1)?;
-        let run = catch_unwind(AssertUnwindSafe(|| zeros.run(self.backend.as_mut())));
+    fn run_zeros(&mut self, rows: usize) -> Result<(), BackendError> {
+        let backend = self.backend.as_deref_mut().ok_or_else(none_there)?;
+        let mut zeros = DryRun::of_zeros(&self.signature, rows)?;
+        let run = catch_unwind(AssertUnwindSafe(|| zeros.run(backend)));
         run.unwrap_or_else(|panic| Err(BackendError::new(panic_message(&*panic)))).map(drop)
     }
+}
+
+/// What is said where there is no backend.
+fn none_there() -> BackendError {
+    BackendError::of_kind(FailureKind::DeviceLost, "it is being made anew")
 }
 
 /// Counts an output until nobody holds a row of it any more.
@@ -223,5 +266,6 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("a panic without a message").to_owned()
 }
 
+mod in_place;
 #[cfg(test)]
 mod tests;

@@ -105,8 +105,15 @@ impl ModelInstance {
             if !self.shared.pause(backoff.next()) {
                 return false;
             }
-            match self.engine.rebuild() {
-                Ok(()) => break,
+            let (most, goes_on) = (self.shared.most_rows(), || !self.shared.is_stopping());
+            match self.engine.rebuild(most, &goes_on) {
+                Ok(too_large) => {
+                    if let Some((rows, error)) = too_large {
+                        self.shared.batch_did_not_fit(rows, &error);
+                    }
+                    break;
+                }
+                Err(_) if self.shared.is_stopping() => return false,
                 Err(detail) => {
                     self.shared.log_failure(NOT_REBUILT, &detail);
                     self.shared.still_broken(&detail);
@@ -192,7 +199,7 @@ impl BatchRun<'_> {
     /// it is the backend that is broken.
     ///
     /// # Errors
-    /// With the requests that were not run, when the backend is broken and cannot be made anew.
+    /// With the requests that were not run, when the backend is broken and cannot be made anew at once.
     fn recover(&mut self, jobs: Vec<QueuedRequest>, failure: Failure) -> Result<(), Stranded> {
         let error = match failure {
             Failure::Backend(error) => error,
@@ -210,6 +217,10 @@ impl BatchRun<'_> {
                 let mut parts = Vec::new();
                 self.divide(jobs, &error, &mut parts);
                 self.run_again(parts)
+            }
+            Ok(Condition::Broken) => {
+                self.shared.log_failure("An instance is broken and is made anew", &error.to_string());
+                Err(vec![jobs])
             }
             Ok(Condition::Rebuilt) => {
                 self.shared.log_failure("An instance was broken and has been rebuilt", &error.to_string());
@@ -328,9 +339,13 @@ fn answer_stranded(shared: &Shared, stranded: Stranded) -> Result<(), ()> {
     Err(())
 }
 
-/// Makes a new backend; requests go on being queued meanwhile. Gives whether there is one.
+/// Makes a new backend, unless that takes long; requests go on being queued meanwhile. Gives whether there is one.
 fn made_anew(shared: &Shared, engine: &mut Engine) -> bool {
-    let rebuilt = engine.rebuild();
+    if engine.takes_long() {
+        engine.broke(&BackendError::new("it panicked, and is made anew"));
+        return false;
+    }
+    let rebuilt = engine.rebuild(shared.most_rows(), &|| true);
     if let Err(detail) = &rebuilt {
         shared.log_failure(NOT_REBUILT, detail);
     }

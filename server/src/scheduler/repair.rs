@@ -31,6 +31,17 @@ impl Backoff {
     }
 }
 
+impl Shared {
+    /// Rows that a batch may have now.
+    pub(crate) fn most_rows(&self) -> usize {
+        lock(&self.state).policy.max_batch_size()
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        lock(&self.state).stopping
+    }
+}
+
 /// The engine with all cores, shared by the instances: the policy lets one of them run at a time.
 pub(crate) struct WideEngine {
     pub(crate) engine: Engine,
@@ -51,8 +62,8 @@ impl WideEngine {
             if Instant::now() < *again {
                 return None;
             }
-            match engine.rebuild() {
-                Ok(()) => {
+            match engine.rebuild(shared.most_rows(), &|| true) {
+                Ok(_) => {
                     *broken = None;
                     shared.wide_broken(None);
                 }

@@ -287,6 +287,7 @@ async fn a_request_that_does_not_fit_is_counted_and_not_queued() {
     assert!(lock(&bench.recorder.batches).is_empty());
 }
 
+mod accelerator;
 mod failures;
 mod fairness;
 mod gpus;
