@@ -30,6 +30,7 @@ mod feature_service;
 mod grpc;
 mod hostile_images;
 mod invariants;
+mod load_report;
 mod openapi;
 mod own_preprocessing;
 mod prediction;

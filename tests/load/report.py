@@ -1,6 +1,7 @@
 """Reads what ghz and k6 measured: `report.py rate RUN.json OBJECTIVE_MS` prints the answers a second of one run, 0 if their p99 is
-not within the objective, `report.py write FOLDER OBJECTIVE_MS` writes FOLDER/index.html with plots, prints a summary, and ends with 1 when a run does not show what it must.
-Standard library only.
+not within the objective, `report.py write FOLDER OBJECTIVE_MS KEPT_MS` writes FOLDER/index.html with plots, prints a summary, and ends
+with 1 when a run does not show what it must. OBJECTIVE_MS is the objective that the server was given, KEPT_MS the longest that it
+kept. Standard library only.
 
 A run of ghz is its JSON: `details` has a timestamp (when the answer came), a latency in nanoseconds and a status for each
 request. The knee is the last step, from the lowest load up, that is served whole: less than one request in a hundred is
@@ -130,7 +131,14 @@ def k6_line(path):
     )
 
 
-def write(folder, objective_ms):
+def check_kept(objective_ms, kept_ms):
+    """As `check`, of the server itself: one that is too slow keeps a longer objective than it was given."""
+    if kept_ms > objective_ms:
+        return f"the server kept {kept_ms:g} ms, longer than the {objective_ms:g} ms that it was given: the model is too slow here", False
+    return f"the server kept the {objective_ms:g} ms that it was given", True
+
+
+def write(folder, objective_ms, kept_ms):
     """Whether all checks passed."""
     parts, checks = [], []
     for path in sorted((folder / "runs").glob("*.json")):
@@ -156,6 +164,7 @@ def write(folder, objective_ms):
             parts.append(plots.lines("Refused, %, against load", share, mark=at))
             if at:
                 print(f"{'':28} served whole up to {at}/s")
+    checks.append(("objective", *check_kept(objective_ms, kept_ms)))
     (folder / "index.html").write_text(plots.page("Convoy under load", parts))
     for name, text, passed in checks:
         print(f"{'passed' if passed else 'FAILED'}: {name}: {text}")
@@ -163,8 +172,8 @@ def write(folder, objective_ms):
 
 
 if __name__ == "__main__":
-    command, path, objective = sys.argv[1:]
+    command, path, *objectives = sys.argv[1:]
     if command == "rate":
-        print(f"{capacity(*load(path), float(objective)):.3f}")
+        print(f"{capacity(*load(path), *map(float, objectives)):.3f}")
     else:
-        sys.exit(not write(pathlib.Path(path), float(objective)))
+        sys.exit(not write(pathlib.Path(path), *map(float, objectives)))
