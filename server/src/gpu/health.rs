@@ -54,9 +54,13 @@ impl GpuHealth {
         self.state().lost.get(uuid).map_or(Ok(()), |loss| Err(format!("GPU {uuid} is lost: {}", loss.reason)))
     }
 
-    /// Calls `watcher` whenever a GPU is lost or found again, until it gives false.
+    /// Calls `watcher` now, for what it opened may have been lost meanwhile, and whenever a GPU is lost or found again,
+    /// until it gives false.
     pub(crate) fn watch(&self, watcher: impl Fn() -> bool + Send + Sync + 'static) {
-        self.state().watchers.push(Arc::new(watcher));
+        let watcher: Watcher = Arc::new(watcher);
+        self.state().watchers.push(Arc::clone(&watcher));
+        // Not under the lock, as in `tell`. One that has ended is found out when it is told next.
+        watcher();
     }
 
     fn tell(&self) {
@@ -90,23 +94,23 @@ mod tests {
         let health = GpuHealth::default();
         let told = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&told);
-        health.watch(move || count.fetch_add(1, Ordering::SeqCst) < 3);
-        assert_eq!(health.check("a"), Ok(()));
+        health.watch(move || count.fetch_add(1, Ordering::SeqCst) < 4);
+        assert_eq!((health.check("a"), told.load(Ordering::SeqCst)), (Ok(()), 1), "it looks at once");
         health.answers("a");
         health.lost("a", "no answer", false);
         health.lost("a", "no answer", false);
         assert_eq!(health.check("a"), Err("GPU a is lost: no answer".to_owned()));
-        assert_eq!((health.check("b"), told.load(Ordering::SeqCst)), (Ok(()), 1));
+        assert_eq!((health.check("b"), told.load(Ordering::SeqCst)), (Ok(()), 2));
         health.answers("a");
-        assert_eq!((health.check("a"), told.load(Ordering::SeqCst)), (Ok(()), 2));
+        assert_eq!((health.check("a"), told.load(Ordering::SeqCst)), (Ok(()), 3));
         health.lost("a", "no answer", false);
         health.lost("a", "Xid 79", true);
         health.answers("a");
         health.lost("a", "no answer", false);
         assert_eq!(health.check("a"), Err("GPU a is lost: Xid 79".to_owned()));
-        // The fourth call was the last that the watcher wanted.
-        assert_eq!(told.load(Ordering::SeqCst), 4);
+        // The fifth call was the last that the watcher wanted.
+        assert_eq!(told.load(Ordering::SeqCst), 5);
         health.lost("b", "no answer", false);
-        assert_eq!(told.load(Ordering::SeqCst), 4);
+        assert_eq!(told.load(Ordering::SeqCst), 5);
     }
 }

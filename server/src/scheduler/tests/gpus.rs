@@ -11,15 +11,14 @@ fn on_gpus(health: &GpuHealth, uuids: &[&str]) -> Bench {
         let factory = WatchedFactory { inner: SimulatedBackend::new(SimulatedBackend::echo), gpu };
         InstanceParts { backend: factory.create().unwrap(), factory: Arc::new(factory) }
     };
-    let bench = bench_of(PolicyLimits::new(8, 1), uuids.iter().map(parts).collect());
-    health.watch(bench.scheduler.look_at_devices());
-    bench
+    bench_of(PolicyLimits::new(8, 1), uuids.iter().map(parts).collect())
 }
 
 #[tokio::test]
 async fn a_gpu_that_falls_off_takes_its_instances_out_and_brings_them_back() {
     let health = GpuHealth::default();
     let bench = on_gpus(&health, &["a", "b"]);
+    health.watch(bench.scheduler.look_at_devices());
     let broken = || lock(&bench.recorder.broken).last().map(|broken| broken.broken);
     health.lost("a", "Xid 79", false);
     // Nobody asks for anything meanwhile: the instance looks because it is told to.
@@ -41,4 +40,19 @@ async fn a_gpu_that_falls_off_takes_its_instances_out_and_brings_them_back() {
         tokio::task::yield_now().await;
     }
     assert_eq!(bench.ask(&[7], None).await.await.unwrap().unwrap(), [7]);
+}
+
+/// Between the opening of the sessions and the start of the watch.
+#[tokio::test]
+async fn a_gpu_that_fell_off_before_it_was_watched_is_noticed_without_a_request() {
+    let health = GpuHealth::default();
+    let bench = on_gpus(&health, &["a"]);
+    health.lost("a", "Xid 79", true);
+    assert!(lock(&bench.recorder.broken).is_empty());
+    health.watch(bench.scheduler.look_at_devices());
+    while !bench.scheduler.broken_instances().is_all() {
+        tokio::task::yield_now().await;
+    }
+    let reason = bench.scheduler.broken_instances().reason;
+    assert!(reason.contains("Xid 79"), "{reason}");
 }
