@@ -77,11 +77,15 @@ const PRECISION: &str = "precision_mode";
 /// TensorRT's scratch memory where nothing is said of it, as Triton has it.
 const WORKSPACE_BYTES: &str = "1073741824";
 
+/// A graph is replayed with the addresses that it was captured with, and each size would need a graph of its own.
+const NO_GRAPHS: &str =
+    "CUDA graphs are not supported yet: each batch is bound to other memory, and a graph keeps its own";
+
 /// What there is no way to do here, with the reason.
 const REFUSED: [(&str, &str); 3] = [
     ("device_id", "say it with `gpus` of instance_group, or the parameter `device_id` of the model"),
-    ("enable_cuda_graph", "CUDA graphs are not supported: they need inputs that never move"),
-    ("trt_cuda_graph_enable", "CUDA graphs are not supported: they need inputs that never move"),
+    ("enable_cuda_graph", NO_GRAPHS),
+    ("trt_cuda_graph_enable", NO_GRAPHS),
 ];
 
 /// Operators of which ONNX Runtime keeps those on the CPU that reckon with shapes (`GetCpuPreferredNodes` in its
