@@ -155,9 +155,11 @@ async fn measure(
     let rules = Rules::new(&subject.config, &device);
     let raw = {
         let (args, runtime, file, device) = (args.clone(), runtime.clone(), file.clone(), device.clone());
-        blocking(move || raw_runs(&args, &runtime, &file, &device, &rules)).await?
+        let max_rows = subject.max_rows;
+        blocking(move || raw_runs(&args, &runtime, &file, &device, &rules, max_rows)).await?
     };
-    let RawRuns { difference, pairs, batches, untimed, best: best_single } = raw;
+    let RawRuns { difference, pairs, batches, untimed } = raw;
+    let best_single = best_within_reach(&batches);
     let largest = batches.iter().map(|batch| batch.rows).max().unwrap_or(1).min(subject.max_rows);
     let shapes = match provider.is_gpu() {
         true => SessionShape::on_gpu(largest),
@@ -206,17 +208,22 @@ struct RawRuns {
     pairs: Option<Pairs>,
     batches: Vec<BatchRow>,
     untimed: Option<Untimed>,
-    /// The most rows a second of one session.
-    best: f64,
 }
 
-/// Differences from the CPU, and times by batch size. Blocking.
+/// The most images a second of one session in batches that the server may make, too.
+fn best_within_reach(batches: &[BatchRow]) -> f64 {
+    let within = batches.iter().filter(|batch| !batch.beyond_server);
+    within.map(|batch| batch.images_per_s).fold(0.0, f64::max)
+}
+
+/// Differences from the CPU, and times by batch size, where the server makes batches of up to `max_rows`. Blocking.
 fn raw_runs(
     args: &DeviceCheckArgs,
     runtime: &OnnxRuntime,
     file: &Path,
     device: &RawDevice,
     rules: &Rules,
+    max_rows: usize,
 ) -> Result<RawRuns, Failure> {
     let provider = device.provider;
     let open = |device: &RawDevice| {
@@ -240,22 +247,23 @@ fn raw_runs(
         let named = |outputs| names.iter().map(String::as_str).zip(outputs).collect::<Vec<_>>();
         pairs = rules.pairs(&named(&on_device), &named(&on_cpu));
     }
-    let timed = time_sizes(&args.batch_sizes, |rows| time(&mut session, &input, rows, args.duration));
+    let timed =
+        time_sizes(&args.batch_sizes, max_rows, |rows| time(&mut session, &input, rows, args.duration));
     let (batches, untimed) = timed.map_err(failed)?;
-    let best = batches.iter().map(|batch| batch.images_per_s).fold(0.0, f64::max);
-    Ok(RawRuns { difference, pairs, batches, untimed, best })
+    Ok(RawRuns { difference, pairs, batches, untimed })
 }
 
 /// Times sizes in their order, up to the first that fails: a model with a fixed batch dimension takes one size only, and a
-/// GPU may have no memory for more.
+/// GPU may have no memory for more. Those of more than `max_rows` are marked.
 fn time_sizes(
     sizes: &[u16],
+    max_rows: usize,
     mut time: impl FnMut(usize) -> Result<BatchRow, BackendError>,
 ) -> Result<(Vec<BatchRow>, Option<Untimed>), BackendError> {
     let mut batches = Vec::new();
     for rows in sizes.iter().copied().map(usize::from) {
         match time(rows) {
-            Ok(row) => batches.push(row),
+            Ok(row) => batches.push(BatchRow { beyond_server: rows > max_rows, ..row }),
             Err(error) if batches.is_empty() || error.kind() == FailureKind::DeviceLost => return Err(error),
             Err(error) => return Ok((batches, Some(Untimed { rows, reason: error.to_string() }))),
         }
@@ -304,6 +312,7 @@ fn time(
         p50_ms: latency.p50_ms,
         p99_ms: latency.p99_ms,
         images_per_s: 1e3 * rows as f64 / latency.mean_ms,
+        beyond_server: false,
         copies: copies(session, input, rows, duration / 4)?,
     })
 }

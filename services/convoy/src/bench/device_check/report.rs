@@ -110,6 +110,8 @@ pub(super) struct BatchRow {
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
     pub(super) images_per_s: f64,
+    /// Whether it is more than the server may batch: then it is no measure of the server.
+    pub(super) beyond_server: bool,
     /// Where something is copied: not on a CPU.
     pub(super) copies: Option<Copies>,
 }
@@ -130,7 +132,7 @@ pub(super) struct Copies {
     pub(super) copy_out_ms: f64,
 }
 
-/// The server under a closed loop, beside the best of the raw sessions.
+/// The server under a closed loop, beside the best of the raw sessions in batches that the server may make.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Served {
     pub(super) callers: usize,
@@ -188,7 +190,7 @@ impl fmt::Display for Report {
         writeln!(f, "one raw session, {} thread{plural}", self.session_threads)?;
         writeln!(f, "  rows      p50 ms    p99 ms   images/s")?;
         for batch in &self.checked.batches {
-            let BatchRow { rows, p50_ms, p99_ms, images_per_s, copies } = batch;
+            let BatchRow { rows, p50_ms, p99_ms, images_per_s, beyond_server, copies } = batch;
             write!(f, "  {rows:4}  {p50_ms:10.2}{p99_ms:10.2}{images_per_s:11.1}")?;
             if let Some(Copies { copy_in_ms, compute_ms, copy_out_ms }) = copies {
                 write!(
@@ -196,7 +198,9 @@ impl fmt::Display for Report {
                     "   copied in {copy_in_ms:.2} ms, computed {compute_ms:.2} ms, copied out {copy_out_ms:.2} ms"
                 )?;
             }
-            writeln!(f)?;
+            let beyond =
+                if *beyond_server { "   beyond the server's max_batch_size: not compared" } else { "" };
+            writeln!(f, "{beyond}")?;
         }
         if let Some(Untimed { rows, reason }) = &self.checked.untimed {
             writeln!(f, "  {rows:4}  not timed, nor what follows: {reason}")?;

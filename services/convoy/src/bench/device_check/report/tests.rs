@@ -73,11 +73,23 @@ fn what_was_not_checked_or_timed_is_said() {
     let nothing = Pairs { checked: 0, ..PAIRS };
     assert_eq!((PAIRS.not_checked(false), PAIRS.not_checked(true)), (None, None));
     assert!(nothing.not_checked(true).is_some_and(|advice| advice.contains("give another")));
+    let beyond = BatchRow {
+        rows: 16,
+        p50_ms: 2.0,
+        p99_ms: 3.0,
+        images_per_s: 8000.0,
+        beyond_server: true,
+        copies: None,
+    };
+    let batches = vec![BatchRow { rows: 8, beyond_server: false, ..beyond.clone() }, beyond];
     let untimed = Some(Untimed { rows: 32, reason: "out of memory".to_owned() });
     let not_checked = nothing.not_checked(false);
     let checked =
-        Checked { pairs: None, not_checked, untimed, ..checked(Vec::new(), PAIRS, served(95.0, 0)) };
+        Checked { pairs: None, not_checked, batches, untimed, ..checked(Vec::new(), PAIRS, served(95.0, 0)) };
     let text = report(checked).to_string();
     assert!(text.contains("detections of the CPU: not checked: give --photo\n"), "{text}");
+    let line = |rows: &str| text.lines().find(|line| line.trim_start().starts_with(rows)).unwrap_or_default();
+    assert!(line("16 ").ends_with("beyond the server's max_batch_size: not compared"), "{text}");
+    assert!(line("8 ").ends_with("8000.0"), "{text}");
     assert!(text.contains("  32  not timed, nor what follows: out of memory\n"), "{text}");
 }
