@@ -50,9 +50,9 @@ impl Acceleration {
     /// The CUDA provider's options where a configuration says nothing: set, so that no release of ONNX Runtime changes
     /// them.
     ///
-    /// TF32 is off, so that a GPU's answers differ from a CPU's in the last digits only. The search for convolution
-    /// algorithms is exhaustive, as ONNX Runtime and Triton have it: it costs time at each new shape, and every shape
-    /// is run before a model is ready.
+    /// TF32 is off, so that a GPU's answers differ from a CPU's in the last digits only (TensorRT takes it by itself, and
+    /// ONNX Runtime has no option against it). The search for convolution algorithms is exhaustive, as ONNX Runtime and
+    /// Triton have it: it costs time at each new shape, and every shape is run before a model is ready.
     pub const CUDA_DEFAULTS: [(&str, &str); 5] = [
         ("arena_extend_strategy", "kNextPowerOfTwo"),
         ("cudnn_conv_algo_search", "EXHAUSTIVE"),

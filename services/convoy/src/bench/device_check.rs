@@ -13,7 +13,7 @@ use super::{BenchArgs, Client, Outputs, blocking, rows};
 use crate::exit::Failure;
 use crate::options::duration;
 use clap::Parser as _;
-use compare::{Difference, Pairs, Rules};
+use compare::{Difference, Pairs, Rules, TF32_OVERRIDE};
 use convoy_proto::inference::model_metadata_response::TensorMetadata;
 use model_serving::backend::onnx::OnnxRuntime;
 use model_serving::backend::{
@@ -152,7 +152,8 @@ async fn measure(
     let device = subject.device.clone();
     let provider = device.provider;
     let ran = Ran::of(args.device, &device, &subject.config);
-    let rules = Rules::new(&subject.config, &device);
+    let tf32_override = std::env::var(TF32_OVERRIDE).ok();
+    let rules = Rules::new(&subject.config, &device, tf32_override.as_deref());
     let raw = {
         let (args, runtime, file, device) = (args.clone(), runtime.clone(), file.clone(), device.clone());
         let max_rows = subject.max_rows;

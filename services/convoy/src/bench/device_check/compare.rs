@@ -7,6 +7,9 @@ use model_serving::backend::ExecutionProvider;
 use model_serving::tensor::{DataType, Tensor, byte_string_ends};
 use serde::Serialize;
 
+/// The environment variable of NVIDIA's libraries that is 0 where none of them may take TF32, whatever is asked for.
+pub(super) const TF32_OVERRIDE: &str = "NVIDIA_TF32_OVERRIDE";
+
 /// Scores above this are those of detections.
 const DETECTION: f64 = 0.35;
 /// How far scores may be from the CPU's in full precision, and the pixels of boxes.
@@ -82,15 +85,22 @@ struct Detector {
 }
 
 impl Rules {
-    /// The rules for a model of this configuration.
-    pub(super) fn new(config: &ModelConfig, RawDevice { provider, acceleration, .. }: &RawDevice) -> Self {
+    /// The rules for a model of this configuration, where the environment has `tf32_override` for [`TF32_OVERRIDE`].
+    pub(super) fn new(
+        config: &ModelConfig,
+        RawDevice { provider, acceleration, .. }: &RawDevice,
+        tf32_override: Option<&str>,
+    ) -> Self {
         let is_on = |options: &std::collections::BTreeMap<String, String>, name: &str| {
             options.get(name).is_some_and(|value| value == "1")
         };
-        let reduced = is_on(&acceleration.cuda, "use_tf32")
+        let is_tensorrt = *provider == ExecutionProvider::TensorRt;
+        // TensorRT takes TF32 by itself, and ONNX Runtime has no option against it.
+        let has_tf32 = is_on(&acceleration.cuda, "use_tf32") || is_tensorrt;
+        let reduced = has_tf32 && tf32_override != Some("0")
             || acceleration.tensorrt.as_ref().is_some_and(|options| {
                 let is_reduced = is_on(options, "trt_fp16_enable") || is_on(options, "trt_int8_enable");
-                *provider == ExecutionProvider::TensorRt && is_reduced
+                is_tensorrt && is_reduced
             });
         let text = |name: &str| config.parameters.get(name).map(|value| value.string_value.as_str());
         let format = text("box_format").unwrap_or_default();

@@ -16,7 +16,7 @@ fn rules(detector: bool, tf32: &str) -> Rules {
     }
     let mut acceleration = Acceleration::default();
     acceleration.cuda.insert("use_tf32".to_owned(), tf32.to_owned());
-    Rules::new(&config, &RawDevice { provider: ExecutionProvider::Cuda, gpu: 0, acceleration })
+    Rules::new(&config, &RawDevice { provider: ExecutionProvider::Cuda, gpu: 0, acceleration }, None)
 }
 
 fn floats(values: &[f32], dims: &[i64]) -> Tensor {
@@ -101,11 +101,28 @@ fn all_types_are_compared() {
 
 #[test]
 fn what_tensorrt_may_reduce_counts_where_it_runs() {
-    let is_full = |provider| {
-        let tensorrt = [("trt_fp16_enable".to_owned(), "1".to_owned())].into();
+    let is_full = |provider, fp16: &str, tf32_override| {
+        let tensorrt = [("trt_fp16_enable".to_owned(), fp16.to_owned())].into();
         let acceleration = Acceleration { tensorrt: Some(tensorrt), ..Acceleration::default() };
-        Rules::new(&ModelConfig::default(), &RawDevice { provider, gpu: 0, acceleration }).full_precision
+        let device = RawDevice { provider, gpu: 0, acceleration };
+        Rules::new(&ModelConfig::default(), &device, tf32_override).full_precision
     };
-    assert!(is_full(ExecutionProvider::Cuda), "it fell back");
-    assert!(!is_full(ExecutionProvider::TensorRt));
+    assert!(is_full(ExecutionProvider::Cuda, "1", None), "it fell back");
+    assert!(!is_full(ExecutionProvider::TensorRt, "1", None));
+    // TF32 is its own choice, unless the environment forbids it.
+    assert!(!is_full(ExecutionProvider::TensorRt, "0", None));
+    assert!(!is_full(ExecutionProvider::TensorRt, "0", Some("1")));
+    assert!(is_full(ExecutionProvider::TensorRt, "0", Some("0")));
+    assert!(!is_full(ExecutionProvider::TensorRt, "1", Some("0")));
+}
+
+#[test]
+fn tf32_that_the_environment_forbids_is_not_expected() {
+    let is_full = |tf32: &str, tf32_override| {
+        let mut acceleration = Acceleration::default();
+        acceleration.cuda.insert("use_tf32".to_owned(), tf32.to_owned());
+        let device = RawDevice { provider: ExecutionProvider::Cuda, gpu: 0, acceleration };
+        Rules::new(&ModelConfig::default(), &device, tf32_override).full_precision
+    };
+    assert!(is_full("0", None) && !is_full("1", None) && is_full("1", Some("0")));
 }
