@@ -110,7 +110,7 @@ fn name_parameter(mut disposition: &[u8]) -> Option<String> {
         }
         let value = value.trim_ascii_start().strip_prefix(b"=")?.trim_ascii_start();
         return match value.strip_prefix(b"\"") {
-            Some(quoted) => text(&quoted[..closing_mark(quoted)?]),
+            Some(quoted) => text(&quoted[..closing_mark(quoted)?]).map(|text| text.replace("\\\"", "\"")),
             None => text(value.split(|byte| matches!(byte, b';' | b' ')).next().unwrap_or_default()),
         };
     }
@@ -126,7 +126,7 @@ fn closing_mark(quoted: &[u8]) -> Option<usize> {
 }
 
 fn text(bytes: &[u8]) -> Option<String> {
-    Some(std::str::from_utf8(bytes).ok()?.replace("\\\"", "\""))
+    std::str::from_utf8(bytes).ok().map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ fn part() -> impl Strategy<Value = (String, Vec<u8>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     #[test]
     fn any_bytes_are_read_as_by_the_reference(fragments in vec(fragment(), 0..24)) {
@@ -129,6 +129,22 @@ proptest! {
         let body = format!("--b\r\nContent-Disposition: {value}\r\n\r\nx\r\n--b--");
         let body = Bytes::from(body);
         prop_assert_eq!(parts("b", &body), reference("b", &body));
+    }
+}
+
+#[test]
+fn a_name_has_its_escapes_undone_between_quotation_marks_only() {
+    for (value, expected) in [
+        (r#"form-data; name="a \"b\" \c""#, Some(r#"a "b" \c"#)),
+        (r#"form-data; name=\""#, Some(r#"\""#)),
+        (r#"form-data; filename="name"; name=user_id; x"#, Some("user_id")),
+        (r#"form-data; filename="name""#, None),
+        (r#"form-data; name="never closed\""#, None),
+    ] {
+        let body = Bytes::from(format!("--b\r\nContent-Disposition: {value}\r\n\r\nx\r\n--b--"));
+        let outcome = parts("b", &body);
+        assert_eq!(outcome, [Ok((expected.map(str::to_owned), Bytes::from_static(b"x")))], "{value}");
+        assert_eq!(outcome, reference("b", &body));
     }
 }
 
