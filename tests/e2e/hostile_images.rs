@@ -75,47 +75,25 @@ fn resident(process: &Process) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// One good image of so many is large.
-const LARGE_EVERY: usize = 4;
-
-/// What clients send who mean no harm: the sample photo, and the same with the 12 megapixels of a phone's camera.
-#[derive(Clone)]
-struct Good {
-    photo: Bytes,
-    large: Bytes,
-}
-
-impl Good {
-    fn new() -> Self {
-        Self { photo: photo::bytes().into(), large: photo::enlarged().into() }
+/// Good images from so many clients until `stop`, `least` of them in all; how long each took.
+async fn good_images(base: &str, clients: usize, least: usize, stop: Arc<AtomicBool>) -> Vec<Duration> {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let mut sending = JoinSet::new();
+    for _ in 0..clients {
+        let (base, stop, sent, client) =
+            (base.to_owned(), Arc::clone(&stop), Arc::clone(&sent), Client::new());
+        sending.spawn(async move {
+            let mut took = Vec::new();
+            while sent.fetch_add(1, Ordering::Relaxed) < least || !stop.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                let (status, text) = predict(&client, &base, photo::bytes().into()).await;
+                assert_eq!(status, 200, "a good image: {text}");
+                took.push(start.elapsed());
+            }
+            took
+        });
     }
-
-    /// Sends images from so many clients until `stop`, `least` of them in all; how long each took.
-    async fn send(&self, base: &str, clients: usize, least: usize, stop: Arc<AtomicBool>) -> Latencies {
-        let sent = Arc::new(AtomicUsize::new(0));
-        let mut sending = JoinSet::new();
-        for _ in 0..clients {
-            let (base, stop, sent, client) =
-                (base.to_owned(), Arc::clone(&stop), Arc::clone(&sent), Client::new());
-            let Self { photo, large } = self.clone();
-            sending.spawn(async move {
-                let mut took = Vec::new();
-                loop {
-                    let at = sent.fetch_add(1, Ordering::Relaxed);
-                    if at >= least && stop.load(Ordering::Relaxed) {
-                        return took;
-                    }
-                    let is_large = at.is_multiple_of(LARGE_EVERY);
-                    let image = if is_large { &large } else { &photo };
-                    let start = Instant::now();
-                    let (status, text) = predict(&client, &base, image.clone()).await;
-                    assert_eq!(status, 200, "a good image (large: {is_large}): {text}");
-                    took.push((is_large, start.elapsed()));
-                }
-            });
-        }
-        Latencies::of(sending.join_all().await.into_iter().flatten().collect())
-    }
+    sending.join_all().await.into_iter().flatten().collect()
 }
 
 /// What became of hostile images.
@@ -129,7 +107,7 @@ struct Hostile {
 
 /// `count` hostile images, in the order of the corpus, from `HOSTILE_CLIENTS`, each until it has its verdict; and how long
 /// good ones took meanwhile.
-async fn hostile_images(base: &str, count: usize, good: Good, least_good: usize) -> (Hostile, Latencies) {
+async fn hostile_images(base: &str, count: usize, least_good: usize) -> (Hostile, Vec<Duration>) {
     let files: Arc<Vec<Bytes>> = Arc::new(
         corpus()
             .into_iter()
@@ -142,9 +120,9 @@ async fn hostile_images(base: &str, count: usize, good: Good, least_good: usize)
     );
     let next = Arc::new(AtomicUsize::new(0));
     let stop = Arc::new(AtomicBool::new(false));
-    let sending_good = tokio::spawn({
+    let good = tokio::spawn({
         let (base, stop) = (base.to_owned(), Arc::clone(&stop));
-        async move { good.send(&base, GOOD_CLIENTS, least_good, stop).await }
+        async move { good_images(&base, GOOD_CLIENTS, least_good, stop).await }
     });
     let mut clients = JoinSet::new();
     for _ in 0..HOSTILE_CLIENTS {
@@ -179,40 +157,31 @@ async fn hostile_images(base: &str, count: usize, good: Good, least_good: usize)
     }
     stop.store(true, Ordering::Relaxed);
     assert_eq!(all.verdicts.values().sum::<usize>(), count, "each has a verdict");
-    (all, sending_good.await.unwrap())
+    (all, good.await.unwrap())
 }
 
 fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
 
-/// How long good images took, in order.
-struct Latencies {
-    photos: Vec<Duration>,
-    large: Vec<Duration>,
-}
+/// What good images of so many clients took.
+struct Latencies(Vec<Duration>);
 
 impl Latencies {
-    /// Of images, with whether each was large.
-    fn of(mut took: Vec<(bool, Duration)>) -> Self {
+    fn of(mut took: Vec<Duration>) -> Self {
         took.sort_unstable();
-        let (large, photos): (Vec<_>, Vec<_>) = took.into_iter().partition(|&(is_large, _)| is_large);
-        let times = |of: Vec<(bool, Duration)>| of.into_iter().map(|(_, time)| time).collect();
-        Self { photos: times(photos), large: times(large) }
+        Self(took)
     }
-}
 
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
+    fn percentile(&self, percent: usize) -> Duration {
+        self.0[(self.0.len() * percent / 100).min(self.0.len() - 1)]
+    }
 }
 
 impl fmt::Display for Latencies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let told = |of: &[Duration]| {
-            let (p50, p99) = (millis(percentile(of, 50)), millis(percentile(of, 99)));
-            format!("{}, p50 {p50:.1} ms, p99 {p99:.1} ms", of.len())
-        };
-        write!(f, "photos {}, of 12 megapixels {}", told(&self.photos), told(&self.large))
+        let (p50, p99) = (millis(self.percentile(50)), millis(self.percentile(99)));
+        write!(f, "{} images, p50 {p50:.1} ms, p99 {p99:.1} ms", self.0.len())
     }
 }
 
@@ -222,14 +191,14 @@ impl fmt::Display for Latencies {
 #[allow(clippy::print_stderr)]
 async fn flood(count: usize, good: usize) -> (Latencies, Latencies) {
     let (process, base) = convoy();
-    let images = Good::new();
     let stopped = Arc::new(AtomicBool::new(true));
     // What a server takes once and keeps for its threads, connections and their heaps, as many clients bring about with good
     // images: no hostile one has been seen when memory is looked at.
-    images.send(&base, GOOD_CLIENTS + HOSTILE_CLIENTS, good, Arc::clone(&stopped)).await;
-    let alone = images.send(&base, GOOD_CLIENTS, good, stopped).await;
+    good_images(&base, GOOD_CLIENTS + HOSTILE_CLIENTS, good, Arc::clone(&stopped)).await;
+    let alone = Latencies::of(good_images(&base, GOOD_CLIENTS, good, stopped).await);
     let before = resident(&process);
-    let (hostile, beside) = hostile_images(&base, count, images, good).await;
+    let (hostile, beside) = hostile_images(&base, count, good).await;
+    let beside = Latencies::of(beside);
     let start = Instant::now();
     let mut after = resident(&process);
     while after > before + before / 10 {
@@ -257,8 +226,5 @@ async fn many_hostile_images_leave_no_memory_behind_and_good_ones_are_answered()
 #[ignore = "takes minutes, and times"]
 async fn two_thousand_hostile_images() {
     let (alone, beside) = flood(2000, 400).await;
-    for (alone_of, beside_of) in [(&alone.photos, &beside.photos), (&alone.large, &beside.large)] {
-        let (alone_p99, beside_p99) = (percentile(alone_of, 99), percentile(beside_of, 99));
-        assert!(beside_p99 <= 2 * alone_p99, "p99 of good images: {alone}; {beside}");
-    }
+    assert!(beside.percentile(99) <= 2 * alone.percentile(99), "p99 of good images: {alone}; {beside}");
 }

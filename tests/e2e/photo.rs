@@ -1,7 +1,5 @@
 //! The sample photo and what is in it.
 
-use image::codecs::jpeg::JpegEncoder;
-use image::imageops::{self, FilterType};
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -46,15 +44,6 @@ pub(crate) fn path() -> PathBuf {
 
 pub(crate) fn bytes() -> Vec<u8> {
     std::fs::read(path()).unwrap()
-}
-
-/// The photo with 12 megapixels, of which `decode: auto` decodes a quarter in each direction.
-pub(crate) fn enlarged() -> Vec<u8> {
-    let photo = image::load_from_memory(&bytes()).unwrap().into_rgb8();
-    let large = imageops::resize(&photo, 4000, 3000, FilterType::CatmullRom);
-    let mut jpeg = Vec::new();
-    JpegEncoder::new_with_quality(&mut jpeg, 90).encode_image(&large).unwrap();
-    jpeg
 }
 
 /// Fails unless `detections` are those of the photo: a bus and a car where they are, best first, vehicles only.
