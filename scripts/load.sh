@@ -135,7 +135,6 @@ for script in preprocess predict results; do
   }
 done
 
-note_kept
 python3 tests/load/report.py write "$out" "$objective_ms" "$kept_ms" >"$out/summary.txt" || failed=1
 cat "$out/summary.txt"
 echo "load: the plots are in $out/index.html"
