@@ -47,6 +47,8 @@ pub(crate) struct Ask {
 pub(crate) struct Caller<'a> {
     /// When the caller stops waiting; absent when it waits for ever.
     pub(crate) deadline: Option<Instant>,
+    /// When the request's headers came, if they are those of it alone.
+    pub(crate) arrived: Option<Instant>,
     /// The W3C trace context as it came; only ever logged.
     pub(crate) traceparent: Option<&'a str>,
     /// The memory it holds.
@@ -123,7 +125,8 @@ pub(crate) async fn infer(
     let placements = images::decode(state, model, &mut inputs, caller, deadline).await?;
     let account = MemoryAccount::of(caller.permit);
     let outputs = wanted.model_outputs();
-    let request = InferenceRequest { id: id.clone(), inputs, outputs, priority, account };
+    let arrived = caller.arrived;
+    let request = InferenceRequest { id: id.clone(), inputs, outputs, priority, arrived, account };
     let response = model.infer(request, deadline).await?;
     let detections = wanted.detections(model, &response, &placements)?;
 

@@ -9,6 +9,7 @@
 //! | `shared` | the queue under its lock |
 //! | `instance` | the thread that owns an engine, and the engine that all share |
 //! | `engine` | a backend at work |
+//! | `way` | how long requests take into the queue |
 //! | `repair` | what is broken, and when it is tried again |
 //! | `batch`, `pixels` | requests become a batch, outputs become answers |
 //! | `assembly` | the same by itself, for benchmarks |
@@ -28,6 +29,7 @@ mod profile;
 mod repair;
 mod request;
 mod shared;
+mod way;
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
@@ -243,7 +245,7 @@ impl Scheduler {
         deadline: Option<Instant>,
     ) -> Result<oneshot::Receiver<Reply>, ServingError> {
         let shared = &self.shared;
-        let (priority, account) = (request.priority, request.account.clone());
+        let (priority, account, arrived) = (request.priority, request.account.clone(), request.arrived);
         let request = shared.signature.prepare(request)?;
         let (reply, answer) = oneshot::channel();
         let enqueued_at = Instant::now();
@@ -270,6 +272,10 @@ impl Scheduler {
             return Err(shared.no_room(request.rows, &state));
         }
         let now = shared.now();
+        let taken = arrived.map(|arrived| enqueued_at.saturating_duration_since(arrived));
+        if let Some(way) = taken.and_then(|taken| state.way.observe(taken)) {
+            state.policy.set_way(way);
+        }
         let deadline = state.policy.deadline(now, own);
         let has_own_deadline = own.is_some();
         let job = QueuedRequest {

@@ -13,6 +13,8 @@ use std::time::Instant;
 pub(crate) struct Call {
     /// When the caller stops waiting; absent when it waits for ever.
     pub(crate) deadline: Option<Instant>,
+    /// When its headers came.
+    arrived: Option<Instant>,
     /// The W3C trace context as it came; only ever logged.
     pub(crate) traceparent: Option<String>,
     /// The client's end of its connection.
@@ -23,13 +25,14 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub(super) fn new(deadline: Option<Instant>, traceparent: Option<String>) -> Self {
-        Self { deadline, traceparent, ..Self::default() }
+    pub(super) fn new(arrived: Instant, deadline: Option<Instant>, traceparent: Option<String>) -> Self {
+        Self { deadline, arrived: Some(arrived), traceparent, ..Self::default() }
     }
 
     /// Another request of the same call, not named yet, with a permit of its own.
     pub(super) fn another(&self, permit: Permit) -> Self {
-        Self { request_id: Arc::default(), permit: Some(permit), ..self.clone() }
+        // The call came before it.
+        Self { arrived: None, request_id: Arc::default(), permit: Some(permit), ..self.clone() }
     }
 
     /// Of what the call holds, the `bytes` of a message go over to `request`, which is [another](Self::another) of it.
@@ -80,6 +83,7 @@ impl Call {
     pub(super) fn caller(&self) -> Caller<'_> {
         Caller {
             deadline: self.deadline,
+            arrived: self.arrived,
             traceparent: self.traceparent.as_deref(),
             permit: self.permit.as_ref(),
         }
@@ -96,7 +100,7 @@ mod tests {
     #[test]
     fn what_a_request_of_a_stream_holds_is_never_past_the_budget_and_never_anothers() {
         let budget = InFlight::new(100);
-        let mut stream = Call::new(None, None);
+        let mut stream = Call::new(Instant::now(), None, None);
         stream.hold(budget.permit());
         let (shared, first) = (stream.permit.clone().unwrap(), stream.another(budget.permit()));
         // A message of 30 bytes came, and 20 of the next one.

@@ -66,7 +66,7 @@ where
             }
         };
         let deadline = timeout.and_then(|timeout| arrival.checked_add(timeout));
-        let call = Call::new(deadline, traceparent(request.headers()));
+        let call = Call::new(arrival, deadline, traceparent(request.headers()));
         request.extensions_mut().insert(call.clone());
         let handler = self.inner.call(request);
         Box::pin(async move {

@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn details_of_our_faults_stay_in_the_log() {
-        let call = Call::new(None, None);
+        let call = Call::new(std::time::Instant::now(), None, None);
         let error = SandboxError::Component { detail: "no export `secret`".to_owned() };
         let status = answer(&error.into(), &call, "Predict", "m");
         assert_eq!(status.code(), Code::Internal);
@@ -89,7 +89,9 @@ mod tests {
             (ServingError::Internal(text()), "ERROR"),
             (trapped.into(), "WARN"),
         ] {
-            let over_grpc = levels(|| drop(answer(&error, &Call::new(None, None), "ModelInfer", "m")));
+            let over_grpc = levels(|| {
+                drop(answer(&error, &Call::new(std::time::Instant::now(), None, None), "ModelInfer", "m"))
+            });
             let over_rest = levels(|| drop(crate::rest::failure::answer(&error, "m", "")));
             assert_eq!((over_grpc, over_rest), (vec![level.to_owned()], vec![level.to_owned()]), "{error}");
         }
@@ -107,7 +109,7 @@ mod tests {
     fn a_refusal_says_when_to_try_again() {
         let retry_after = Duration::from_millis(40);
         let error = ServingError::Overloaded { detail: "The queue is full".to_owned(), retry_after };
-        let status = answer(&error, &Call::new(None, None), "ModelInfer", "m");
+        let status = answer(&error, &Call::new(std::time::Instant::now(), None, None), "ModelInfer", "m");
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(status.get_details_retry_info().and_then(|info| info.retry_delay), Some(retry_after));
     }

@@ -46,6 +46,7 @@ impl ModelServing {
         let request_for_model = InferenceRequest {
             id: request_id.clone(),
             inputs: vec![input],
+            arrived: call.caller().arrived,
             account: MemoryAccount::of(call.caller().permit),
             ..InferenceRequest::default()
         };

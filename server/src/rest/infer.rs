@@ -43,7 +43,12 @@ pub(super) async fn infer(
     let header_length = header_length(&headers).map_err(refused)?;
     let body = read_body(&headers, body).await.map_err(refused)?;
 
-    let caller = Caller { deadline: None, traceparent: traceparent(&headers), permit: Some(&permit) };
+    let caller = Caller {
+        deadline: None,
+        arrived: Some(arrival),
+        traceparent: traceparent(&headers),
+        permit: Some(&permit),
+    };
     let ask = read(&state, &model, &permit, body, encoding, header_length).await.map_err(refused)?;
     let id = if inference::check_id(&ask.id).is_ok() { ask.id.clone() } else { String::new() };
     let failed = |error: ServingError| failure::answer(&error, model.name(), &id);

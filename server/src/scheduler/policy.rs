@@ -47,6 +47,8 @@ const GUARD: Duration = Duration::from_micros(200);
 /// time to spare. Who is overloaded loses nothing by it; with the deadline itself as the aim, up to 1 % of the answers came
 /// just after an objective of 100 ms, over loopback with the client on the same two cores.
 const KEPT_FREE: u32 = 100;
+/// And what is known of that way ([`BatchPolicy::set_way`]), but for no more than one part in so many.
+const MOST_KEPT_FREE: u32 = 10;
 /// After so long without a run, one request is run whatever the profile predicts: a profile that a stall has made
 /// too pessimistic would otherwise refuse everything, and never be corrected.
 const PROBE_AFTER: Duration = Duration::from_secs(1);
@@ -114,6 +116,8 @@ pub struct BatchPolicy<J> {
     /// When a batch last started or ended.
     last_activity: Duration,
     draining: bool,
+    /// What requests take into the queue, and answers back to their callers, about.
+    way: Duration,
     /// Taken out of the queue, and not yet handed out.
     dropped: Vec<Dropped<J>>,
     /// When the queue was last searched for requests that nobody waits for.
@@ -143,6 +147,7 @@ impl<J: Job> BatchPolicy<J> {
             crowded_at: Duration::ZERO,
             last_activity: Duration::ZERO,
             draining: false,
+            way: Duration::ZERO,
             dropped: Vec::new(),
             swept_at: Duration::ZERO,
             members: Vec::new(),
@@ -179,6 +184,12 @@ impl<J: Job> BatchPolicy<J> {
     /// Rows that a batch may have.
     pub fn max_batch_size(&self) -> usize {
         self.limits.max_batch_size
+    }
+
+    /// From now on answers are taken to need so long to their callers. Of a request's time a tenth is kept free for it at
+    /// most, for a client that is slow to send says nothing of the server's cores.
+    pub fn set_way(&mut self, way: Duration) {
+        self.way = way;
     }
 
     /// From now on batches are closed because the server is stopping.

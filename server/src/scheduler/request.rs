@@ -24,6 +24,8 @@ pub struct InferenceRequest {
     pub outputs: Vec<String>,
     /// 1 is the first to run; 0 is the model's default.
     pub priority: u32,
+    /// When its headers came. `None`: it did not come over a network by itself.
+    pub arrived: Option<Instant>,
     /// What the memory of the inputs is counted in. It is let go when they are freed, which is after its caller when that
     /// has gone while the request was queued or ran.
     pub account: MemoryAccount,

@@ -9,6 +9,7 @@ use super::observer::{BrokenInstances, ModelLabels, RefusalReason, ServingObserv
 use super::policy::{BatchPolicy, Dispatch, DropReason, Dropped, Lane, Refusal, RunId};
 use super::repair::WideEngine;
 use super::request::{QueuedRequest, Reply};
+use super::way::Way;
 use crate::backend::BackendError;
 use crate::error::ServingError;
 
@@ -45,6 +46,7 @@ pub(crate) struct State {
     alarm: Option<Duration>,
     /// Callers that have gone since the queue was last searched for their requests, about.
     gone: usize,
+    pub(crate) way: Way,
     /// Instances that are to look whether their device is still there.
     to_look: BTreeSet<usize>,
     /// The fewest rows that the device had no memory for; `None`: none are known. A request of so many, or more, would fail.
@@ -66,6 +68,7 @@ impl State {
             idle: Vec::new(),
             alarm: None,
             gone: 0,
+            way: Way::new(),
             to_look: BTreeSet::new(),
             too_many_rows,
         }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::lanes::Forecast;
 use super::outcome::{Refusal, Refused};
 use super::queue::Entry;
-use super::{BatchPolicy, GUARD, Job, KEPT_FREE, LONGEST_QUEUE, PRIORITY_STEP, STARVED_AFTER};
+use super::{
+    BatchPolicy, GUARD, Job, KEPT_FREE, LONGEST_QUEUE, MOST_KEPT_FREE, PRIORITY_STEP, STARVED_AFTER,
+};
 
 /// How far back arrivals count for their rate, about.
 const RATE_WINDOW_S: f64 = 0.05;
@@ -133,7 +135,7 @@ impl<J: Job> BatchPolicy<J> {
     ) -> Candidate {
         let (rows, due) = (rows.max(1), deadline.unwrap_or(Duration::MAX));
         // The order is that of the deadlines themselves.
-        let aim = |due: Duration| due - due.saturating_sub(now) / KEPT_FREE;
+        let aim = |due: Duration| due - self.kept_free(due.saturating_sub(now));
         let deadline = deadline.map_or(Duration::MAX, aim);
         let state = &self.levels[level as usize - 1];
         let starved = state.starving_since.is_some_and(|since| now >= since + STARVED_AFTER);
@@ -145,6 +147,11 @@ impl<J: Job> BatchPolicy<J> {
         };
         let start_by = state.policy.timeout.map_or(Duration::MAX, |timeout| now.saturating_add(timeout));
         Candidate { rows, deadline, own_deadline, level, urgency, start_by }
+    }
+
+    /// How much of the time until a deadline is kept free for the answer's way.
+    fn kept_free(&self, time: Duration) -> Duration {
+        self.way.clamp(time / KEPT_FREE, time / MOST_KEPT_FREE)
     }
 
     /// Whether a request would be run at once.

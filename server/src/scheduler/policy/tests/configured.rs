@@ -181,3 +181,19 @@ fn with_ordering_preserved_arrival_alone_counts() {
     assert_eq!(policy.run_next(ms(12), 2), [2]);
     assert_eq!(policy.run_next(ms(23), 1), [3]);
 }
+
+#[test]
+fn what_the_way_takes_is_kept_free_and_never_more_than_a_tenth() {
+    let mut policy = BatchPolicy::new(PolicyLimits::new(1, 1), LatencyProfile::new([(1, ms(100))]).into());
+    policy.submit(ms(0), job(0)).unwrap();
+    assert_eq!(policy.run(ms(0)), [0]);
+    let mut least = |way| {
+        policy.set_way(ms(way));
+        (200..400).find(|&deadline| policy.would_refuse(ms(0), 1, Some(ms(deadline))).is_none()).unwrap()
+    };
+    let (none, short, long, hours) = (least(0), least(10), least(20), least(9_999_999));
+    // A hundredth is kept free in any case, and that is 2 ms here.
+    assert!((none + 7..=none + 9).contains(&short), "{none} {short}");
+    assert!((short + 9..=short + 11).contains(&long), "{short} {long}");
+    assert!(hours <= none * 10 / 9 + 1, "{none} {hours}");
+}
