@@ -30,7 +30,7 @@ def built_from(dockerfile):
 EXPECTED = {
     "services.model-serving.build": (None, built_from("Dockerfile.cuda")),
     "services.model-serving.image": ("convoy:cpu", "convoy:cuda"),
-    "services.model-serving.environment.DEVICE": ("auto", "cuda"),
+    "services.model-serving.environment.DEVICE": ("cpu", "cuda"),
     "services.model-serving.environment.CUDA_CACHE_PATH": (None, "/app/data/cuda"),
     "services.model-serving.deploy.resources.reservations": (
         None,
