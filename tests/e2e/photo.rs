@@ -1,5 +1,7 @@
 //! The sample photo and what is in it.
 
+use image::codecs::jpeg::JpegEncoder;
+use image::imageops::{self, FilterType};
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -99,4 +101,13 @@ fn overlap_is_measured_right() {
     assert_eq!(iou(unit, unit), 1.0);
     assert_eq!(iou(unit, right_half), 0.5);
     assert_eq!(iou(unit, elsewhere), 0.0);
+}
+
+/// The photo with 12 megapixels, of which `decode: auto` decodes a quarter in each direction.
+pub(crate) fn enlarged() -> Vec<u8> {
+    let photo = image::load_from_memory(&bytes()).unwrap().into_rgb8();
+    let large = imageops::resize(&photo, 4000, 3000, FilterType::CatmullRom);
+    let mut jpeg = Vec::new();
+    JpegEncoder::new_with_quality(&mut jpeg, 90).encode_image(&large).unwrap();
+    jpeg
 }

@@ -4,22 +4,11 @@ use crate::fixture::{data_folder, unique, up_arguments_of};
 use crate::photo::{self, Detection, assert_detections, iou, repository};
 use crate::process::Process;
 use crate::rest::{self, with_query};
-use image::codecs::jpeg::JpegEncoder;
-use image::imageops::{self, FilterType};
 use reqwest::Method;
 use std::fs;
 
 /// Boxes that overlap this much are the same.
 const LEAST_IOU: f64 = 0.9;
-
-/// The sample photo with 12 megapixels, of which `decode: auto` decodes a quarter in each direction.
-fn enlarged() -> Vec<u8> {
-    let photo = image::load_from_memory(&photo::bytes()).unwrap().into_rgb8();
-    let large = imageops::resize(&photo, 4000, 3000, FilterType::CatmullRom);
-    let mut jpeg = Vec::new();
-    JpegEncoder::new_with_quality(&mut jpeg, 90).encode_image(&large).unwrap();
-    jpeg
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scaled_and_a_full_decode_give_the_same_detections() {
@@ -41,7 +30,7 @@ async fn a_scaled_and_a_full_decode_give_the_same_detections() {
     let mut process = Process::start("up", arguments, folder);
     let base = format!("http://{}/predict", process.wait_ready().feature.unwrap());
 
-    let photo = enlarged();
+    let photo = photo::enlarged();
     let detect = async |model: &str| -> Vec<Detection> {
         let url = with_query(base.clone(), &[("model", model), ("user_id", &unique("scaled"))]);
         let answer = rest::send(Method::POST, url, Some("image/jpeg"), photo.clone()).await.json(200);

@@ -188,7 +188,7 @@ impl Slice {
 }
 
 /// Processor time that this thread has used.
-fn thread_time() -> Duration {
+pub(crate) fn thread_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     // It is never negative.
     Duration::try_from(time).unwrap_or_default()

@@ -51,8 +51,8 @@ pub(crate) struct Allowance {
 pub(crate) enum Ended {
     /// That is the verdict.
     Verdict(SandboxError),
-    /// It is no work for the quick lane, where it was.
-    TooSlow,
+    /// It is no work for the lane where it was, but for this one.
+    Beyond(Lane),
 }
 
 impl From<SandboxError> for Ended {
@@ -161,13 +161,14 @@ impl Guest {
         let mut store = self.store(image.len(), allowance);
         let _running = self.ticker.running();
         let guest = self.instantiate.instantiate(&mut store);
-        let guest = guest.map_err(|error| self.not_started(&error, image, &store.data().memory))?;
+        let guest = guest.map_err(|error| self.not_started(&error, image, &store.data().memory, lane))?;
         let images = guest.convoy_preprocess_images();
         let probed = images.call_probe(&mut store, image, self.limits.max_pixels);
-        let info = self.answer(probed, image, &store)?;
+        let info = self.answer(probed, image, &store, lane)?;
         let size = self.size(&info)?;
-        if lane.is_beyond(&info.format, size) {
-            return Err(Ended::TooSlow);
+        let meant = Lane::of(&info.format, size);
+        if meant > lane {
+            return Err(Ended::Beyond(meant));
         }
         let budget = store.data_mut();
         budget.memory.allow(self.limits.decode_memory(image.len(), size, resize), lane.memory());
@@ -175,7 +176,7 @@ impl Guest {
         // What wasmtime may copy out of the guest, however long a list it returns.
         store.set_hostcall_fuel(resize.pixel_bytes() + RESULT_SLACK_BYTES);
         let result = call(&guest, &mut store);
-        Ok((info, self.answer(result, image, &store)?, store))
+        Ok((info, self.answer(result, image, &store, lane)?, store))
     }
 
     /// A store with what reading a header may use.
@@ -232,31 +233,32 @@ impl Guest {
         result: wasmtime::Result<Result<R, wit::Error>>,
         image: &[u8],
         store: &Store<Budget>,
+        lane: Lane,
     ) -> Result<R, Ended> {
         let memory = &store.data().memory;
         match result {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(_)) if memory.was_refused_by_meter() => Err(Ended::Verdict(NO_ROOM)),
-            Ok(Err(_)) if memory.was_refused_by_lane() => Err(Ended::TooSlow),
+            Ok(Err(_)) if memory.was_refused_by_lane() => Err(Ended::Beyond(lane.next())),
             Ok(Err(wit::Error::OutOfMemory)) => Err(Ended::Verdict(out_of_memory(memory))),
             Ok(Err(error)) => Err(Ended::Verdict(convert::error(error, &self.limits))),
-            Err(error) => Err(self.stopped(&error, image, memory)),
+            Err(error) => Err(self.stopped(&error, image, memory, lane)),
         }
     }
 
     /// Why there is no instance: one that needs more memory than it may have is no trap.
-    fn not_started(&self, error: &wasmtime::Error, image: &[u8], memory: &Memory) -> Ended {
+    fn not_started(&self, error: &wasmtime::Error, image: &[u8], memory: &Memory, lane: Lane) -> Ended {
         if memory.was_refused_by_meter() {
             NO_ROOM.into()
         } else if memory.was_refused() {
             out_of_memory(memory).into()
         } else {
-            self.stopped(error, image, memory)
+            self.stopped(error, image, memory, lane)
         }
     }
 
     /// Why an instance ended without a result.
-    fn stopped(&self, error: &wasmtime::Error, image: &[u8], memory: &Memory) -> Ended {
+    fn stopped(&self, error: &wasmtime::Error, image: &[u8], memory: &Memory, lane: Lane) -> Ended {
         match error.downcast_ref::<Interrupted>() {
             Some(Interrupted::Timeout) => {
                 return SandboxError::OutOfTime { limit: self.limits.timeout }.into();
@@ -269,7 +271,7 @@ impl Guest {
                 return SandboxError::DeadlineExceeded.into();
             }
             Some(Interrupted::Stopping) => return SandboxError::Stopped.into(),
-            Some(Interrupted::Slow) => return Ended::TooSlow,
+            Some(Interrupted::Slow) => return Ended::Beyond(lane.next()),
             None => {}
         }
         // An allocator that got no memory stops its program so. A stack that is too deep, or a wild pointer, has another cause.
@@ -278,7 +280,7 @@ impl Guest {
             return NO_ROOM.into();
         }
         if gave_up && memory.was_refused_by_lane() {
-            return Ended::TooSlow;
+            return Ended::Beyond(lane.next());
         }
         if gave_up && memory.was_refused() {
             return out_of_memory(memory).into();

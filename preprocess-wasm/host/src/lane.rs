@@ -1,72 +1,106 @@
 //! Which images wait for which.
 //!
 //! Most images take milliseconds; a few take seconds, and whoever wants to harm sends only such. In one queue the few would
-//! make the many wait. So there are two lanes with threads of their own: every image begins in the quick one, and one that
-//! turns out to be long work, by what its header declares or by the time or memory it has taken, begins again in the slow
-//! one, whose threads have a lower priority.
+//! make the many wait. So there are three lanes with threads of their own. Every image begins in the quick one; one that turns
+//! out to be longer work, by what its header declares or by the time or memory it has taken, begins again in another. What the
+//! threads of those do, those of the quick lane and of the model go before.
 
 use std::time::Duration;
 
 use crate::budget::{Interrupted, Slice};
 
-/// A queue and its threads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A queue and its threads, the quickest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lane {
+    /// Photos, and whatever is small.
     Quick,
+    /// Large photos, and what a camera or a screen gives without loss.
+    Middle,
+    /// Whatever takes long.
     Slow,
 }
 
 impl Lane {
     /// How many there are.
-    pub(crate) const COUNT: u32 = 2;
-    /// The most pixels that the header of an image in the quick lane declares, unless it is a [`Self::SCALED`] one.
-    const QUICK_PIXELS: u64 = 4_000_000;
-    /// The format, as a component names it, of which work does not follow from pixels: a baseline JPEG is decoded at a
-    /// fraction of its size, and one of 12 megapixels takes about as long as a PNG of two. A photo must not wait for bombs.
-    const SCALED: &str = "JPEG";
-    /// Processor time after which an image is out of the quick lane. What it has taken by then is lost.
-    const QUICK_TIME: Duration = Duration::from_millis(100);
-    /// Memory in bytes of which more is for the slow lane. An image of [`Self::QUICK_PIXELS`] may have 232 MiB (40 bytes a
+    pub(crate) const COUNT: u32 = 3;
+    /// The most pixels that the header of an image in the quick lane declares. A JPEG, which is decoded at a fraction of its
+    /// size, takes up to 10 ns for each, so that it is done within [`Self::QUICK_TIME`] on a machine half as fast.
+    const QUICK_JPEG_PIXELS: u64 = 4_000_000;
+    /// The same of other formats. A PNG takes up to 20 ns.
+    const QUICK_PIXELS: u64 = 1_000_000;
+    /// The same in the middle lane. The work of a JPEG does not follow from its pixels, so that any may begin there: one of 12
+    /// megapixels takes about as long as a PNG of two, and must not wait for bombs.
+    const MIDDLE_PIXELS: u64 = 4_000_000;
+    /// A JPEG's format, as a component names it.
+    const JPEG: &str = "JPEG";
+    /// Processor time after which an image is out of its lane. What it has taken by then is lost.
+    const QUICK_TIME: Duration = Duration::from_millis(20);
+    const MIDDLE_TIME: Duration = Duration::from_millis(100);
+    /// Memory in bytes of which more is for the slow lane. An image of [`Self::MIDDLE_PIXELS`] may have 232 MiB (40 bytes a
     /// pixel, an encoded image of 32 MiB twice, and 16 MiB); a JPEG that is decoded whole may declare what needs more.
-    const QUICK_MEMORY: usize = 256 << 20;
+    const MEMORY: usize = 256 << 20;
 
-    /// How much its threads stand back behind others, as `nice` counts it: at 5 a thread gets a quarter of a core for
-    /// which another competes.
+    /// Where an image of this format and size belongs, by its header.
+    pub(crate) fn of(format: &str, (width, height): (u32, u32)) -> Self {
+        let pixels = u64::from(width) * u64::from(height);
+        let jpeg = format == Self::JPEG;
+        if pixels <= if jpeg { Self::QUICK_JPEG_PIXELS } else { Self::QUICK_PIXELS } {
+            Self::Quick
+        } else if jpeg || pixels <= Self::MIDDLE_PIXELS {
+            Self::Middle
+        } else {
+            Self::Slow
+        }
+    }
+
+    /// Where an image goes that is no work for this one. Nothing is beyond the last.
+    pub(crate) const fn next(self) -> Self {
+        match self {
+            Self::Quick => Self::Middle,
+            Self::Middle | Self::Slow => Self::Slow,
+        }
+    }
+
+    /// How much its threads stand back behind others, as `nice` counts it: of a core for which another competes a thread gets a
+    /// third at 3, and a quarter at 5.
     pub(crate) const fn niceness(self) -> i32 {
         match self {
             Self::Quick => 0,
+            Self::Middle => 3,
             Self::Slow => 5,
         }
     }
 
-    /// The name of its threads.
+    /// Whether half of its threads rest where others want the cores. What is done in a tenth of a second need not.
+    pub(crate) const fn yields(self) -> bool {
+        matches!(self, Self::Slow)
+    }
+
+    /// The name of its threads. Linux keeps 15 characters, a hyphen and the thread's number among them.
     pub(crate) const fn thread_name(self) -> &'static str {
         match self {
             Self::Quick => "sandbox",
+            Self::Middle => "sandbox-mid",
             Self::Slow => "sandbox-slow",
         }
-    }
-
-    /// Whether an image of this format and size is no work for it.
-    pub(crate) fn is_beyond(self, format: &str, (width, height): (u32, u32)) -> bool {
-        let many = u64::from(width) * u64::from(height) > Self::QUICK_PIXELS;
-        self == Self::Quick && many && format != Self::SCALED
     }
 
     /// The memory in bytes that an instance may take in it, if that is bounded besides what the image may have.
     pub(crate) fn memory(self) -> Option<usize> {
         match self {
-            Self::Quick => Some(Self::QUICK_MEMORY),
+            Self::Quick | Self::Middle => Some(Self::MEMORY),
             Self::Slow => None,
         }
     }
 
     /// The processor time that an image may take in it, from now on.
     pub(crate) fn slice(self) -> Option<Slice> {
-        match self {
-            Self::Quick => Some(Slice::of(Self::QUICK_TIME, Interrupted::Slow)),
-            Self::Slow => None,
-        }
+        let length = match self {
+            Self::Quick => Self::QUICK_TIME,
+            Self::Middle => Self::MIDDLE_TIME,
+            Self::Slow => return None,
+        };
+        Some(Slice::of(length, Interrupted::Slow))
     }
 }
 
@@ -78,35 +112,49 @@ mod tests {
     const FORMATS: [&str; 6] = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"];
 
     #[test]
-    fn every_image_of_few_pixels_is_work_for_the_quick_lane() {
+    fn an_image_of_few_pixels_is_work_for_the_quick_lane() {
         for format in FORMATS {
-            for size in [(1, 1), (2_000, 2_000), (1, 4_000_000)] {
-                assert!(!Lane::Quick.is_beyond(format, size), "{format} {size:?}");
+            for size in [(1, 1), (1_000, 1_000), (1, 1_000_000)] {
+                assert_eq!(Lane::of(format, size), Lane::Quick, "{format} {size:?}");
             }
         }
+        assert_eq!(Lane::of("JPEG", (2_000, 2_000)), Lane::Quick);
     }
 
     #[test]
-    fn of_many_pixels_only_a_jpeg_is() {
-        for size in [(2_000, 2_001), (4_000, 3_000), (u32::MAX, u32::MAX)] {
-            for format in FORMATS {
-                assert_eq!(Lane::Quick.is_beyond(format, size), format != "JPEG", "{format} {size:?}");
-            }
-            assert!(Lane::Quick.is_beyond("", size), "a component that names no format");
-        }
-    }
-
-    #[test]
-    fn nothing_is_beyond_the_slow_lane() {
+    fn one_of_more_is_for_the_middle_lane_and_one_of_many_for_the_slow_one_but_a_jpeg() {
         for format in FORMATS {
-            assert!(!Lane::Slow.is_beyond(format, (u32::MAX, u32::MAX)), "{format}");
+            let jpeg = format == "JPEG";
+            for size in [(1_000, 1_001), (2_000, 2_000)] {
+                let lane = if jpeg { Lane::Quick } else { Lane::Middle };
+                assert_eq!(Lane::of(format, size), lane, "{format} {size:?}");
+            }
+            for size in [(2_000, 2_001), (4_000, 3_000), (u32::MAX, u32::MAX)] {
+                let lane = if jpeg { Lane::Middle } else { Lane::Slow };
+                assert_eq!(Lane::of(format, size), lane, "{format} {size:?}");
+            }
         }
-        assert_eq!(Lane::Slow.memory(), None);
-        assert!(Lane::Slow.slice().is_none() && Lane::Quick.slice().is_some());
+        assert_eq!(Lane::of("", (2_000, 2_001)), Lane::Slow, "a component that names no format");
     }
 
     #[test]
-    fn what_is_sent_to_the_quick_lane_by_its_pixels_has_the_memory_it_needs_there() {
+    fn only_the_slow_lane_sets_no_bounds_of_its_own() {
+        for lane in [Lane::Quick, Lane::Middle] {
+            assert!(lane.next() > lane);
+            assert!(lane.slice().is_some() && lane.memory().is_some(), "{lane:?}");
+        }
+        assert!(Lane::Slow.slice().is_none() && Lane::Slow.memory().is_none());
+    }
+
+    #[test]
+    fn a_lanes_threads_are_told_apart_by_what_linux_keeps_of_their_names() {
+        for lane in [Lane::Quick, Lane::Middle, Lane::Slow] {
+            assert!(format!("{}-99", lane.thread_name()).len() <= 15, "{lane:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_to_a_lane_by_its_pixels_has_the_memory_it_needs_there() {
         let limits = Limits::default();
         let resize = Resize {
             width: 640,
@@ -117,8 +165,13 @@ mod tests {
             decode: Decode::Auto,
         };
         let needs = |size| limits.decode_memory(limits.max_image_bytes, size, &resize);
-        let quick = Lane::Quick.memory().unwrap_or_default();
-        assert!(needs((2_000, 2_000)) <= quick);
-        assert!(needs((8_000, 6_000)) > quick, "a JPEG may declare so many, and may not take as much there");
+        for lane in [Lane::Quick, Lane::Middle] {
+            let memory = lane.memory().unwrap_or_default();
+            assert!(needs((2_000, 2_000)) <= memory);
+            assert!(
+                needs((8_000, 6_000)) > memory,
+                "a JPEG may declare so many, and may not take as much there"
+            );
+        }
     }
 }

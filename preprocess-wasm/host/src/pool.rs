@@ -12,6 +12,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use self::width::Width;
+use crate::budget::thread_time;
+
 /// Something a thread of the pool does.
 pub(crate) trait Task: Send + 'static {
     /// Whether somebody still waits for it.
@@ -51,6 +54,19 @@ impl<T> fmt::Debug for NotTaken<T> {
     }
 }
 
+/// The threads of a pool.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Threads<'a> {
+    /// What their names begin with.
+    pub(crate) name: &'a str,
+    pub(crate) count: usize,
+    pub(crate) stack_bytes: usize,
+    /// How much they stand back behind others, as `nice` counts it.
+    pub(crate) niceness: i32,
+    /// Whether half of them rest where the machine has other work.
+    pub(crate) yields: bool,
+}
+
 /// Threads that run tasks. Dropping it drops what is queued, tells what runs to stop, and joins the threads.
 pub(crate) struct Pool<T: Task> {
     shared: Arc<Shared<T>>,
@@ -62,38 +78,39 @@ struct Shared<T> {
     changed: Condvar,
     stopping: Arc<AtomicBool>,
     capacity: usize,
-    workers: usize,
 }
 
 struct State<T> {
     queue: VecDeque<T>,
-    idle: usize,
+    at_work: usize,
+    width: Width,
     mean_task: Duration,
 }
 
+impl<T> State<T> {
+    /// Threads that would take a task now.
+    fn idle(&self) -> usize {
+        self.width.at_once().saturating_sub(self.at_work)
+    }
+}
+
 impl<T: Task> Pool<T> {
-    /// Starts `workers` threads named after `name`, which stand back behind others by `niceness`; `capacity` tasks may
-    /// wait for one of them.
-    pub(crate) fn start(
-        name: &str,
-        workers: usize,
-        capacity: usize,
-        stack_bytes: usize,
-        niceness: i32,
-    ) -> io::Result<Self> {
+    /// Starts a pool; `capacity` tasks may wait for one of its threads.
+    pub(crate) fn start(threads: &Threads, capacity: usize) -> io::Result<Self> {
+        let &Threads { name, count, stack_bytes, niceness, yields } = threads;
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 queue: VecDeque::new(),
-                idle: workers,
+                at_work: 0,
+                width: if yields { Width::that_yields(count) } else { Width::of(count) },
                 mean_task: Duration::from_millis(10),
             }),
             changed: Condvar::new(),
             stopping: Arc::new(AtomicBool::new(false)),
             capacity,
-            workers,
         });
-        let mut pool = Self { shared, threads: Vec::with_capacity(workers) };
-        for index in 0..workers {
+        let mut pool = Self { shared, threads: Vec::with_capacity(count) };
+        for index in 0..count {
             let shared = Arc::clone(&pool.shared);
             let thread = thread::Builder::new()
                 .name(format!("{name}-{index}"))
@@ -114,13 +131,13 @@ impl<T: Task> Pool<T> {
             return Err(NotTaken { task, reason: Refused::Stopping });
         }
         // Tasks that an idle thread is about to take do not wait.
-        let places = self.shared.capacity + state.idle;
+        let places = self.shared.capacity + state.idle();
         if state.queue.len() >= places {
             state.queue.retain(Task::is_wanted);
         }
         if state.queue.len() >= places {
             let ahead = u32::try_from(state.queue.len() + 1).unwrap_or(u32::MAX);
-            let workers = u32::try_from(self.shared.workers).unwrap_or(u32::MAX).max(1);
+            let workers = u32::try_from(state.width.at_once()).unwrap_or(u32::MAX).max(1);
             let retry_after = state.mean_task.saturating_mul(ahead) / workers;
             let retry_after = retry_after.max(Duration::from_millis(10));
             return Err(NotTaken { task, reason: Refused::Full { retry_after } });
@@ -161,18 +178,24 @@ impl<T: Task> Shared<T> {
             if self.stopping.load(Ordering::Relaxed) {
                 return;
             }
-            let Some(task) = state.queue.pop_front() else {
+            let task = if state.idle() > 0 { state.queue.pop_front() } else { None };
+            let Some(task) = task else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            state.idle -= 1;
+            state.at_work += 1;
             drop(state);
+            let before = thread_time();
             let took = self.run(task);
+            let worked = thread_time().saturating_sub(before);
             state = self.lock();
-            state.idle += 1;
+            state.at_work -= 1;
             if let Some(took) = took {
                 // A moving mean over about the last eight tasks.
                 state.mean_task = (state.mean_task * 7 + took) / 8;
+                if state.width.note(worked, took) {
+                    self.changed.notify_all();
+                }
             }
         }
     }
@@ -210,6 +233,8 @@ fn stand_back(niceness: i32) {
         tracing::debug!(%error, "the priority of a thread of the sandbox cannot be lowered");
     }
 }
+
+mod width;
 
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 use crate::budget::{MemoryMeter, Watch};
 use crate::engine::{Allowance, Done, Ended, Guest, THREAD_STACK_BYTES};
 use crate::lane::Lane;
-use crate::pool::{NotTaken, Pool, Refused, Task};
+use crate::pool::{NotTaken, Pool, Refused, Task, Threads};
 use crate::{ImageTensor, Limits, Preprocessed, Resize, SandboxConfig, SandboxError};
 
 /// The longest side of a target, in pixels.
@@ -31,10 +31,10 @@ pub struct Sandbox {
 }
 
 struct Inner {
-    // The pools are dropped before the guest: what runs is stopped at a tick of its clock. And the quick one before the
-    // slow one, to which it hands on.
+    // The pools are dropped before the guest: what runs is stopped at a tick of its clock. And the quick one before those to
+    // which it hands on.
     quick: Pool<Call>,
-    slow: Arc<Pool<Call>>,
+    onward: Arc<Onward>,
     guest: Arc<Guest>,
     config: SandboxConfig,
 }
@@ -51,13 +51,21 @@ impl Sandbox {
         }
         let guest = Arc::new(Guest::new(&config)?);
         let pool = |lane: Lane| {
-            let (name, niceness) = (lane.thread_name(), lane.niceness());
-            Pool::start(name, config.workers, config.queue, THREAD_STACK_BYTES, niceness).map_err(|error| {
-                SandboxError::Component { detail: format!("its threads cannot be started: {error}") }
+            let threads = Threads {
+                name: lane.thread_name(),
+                count: config.workers,
+                stack_bytes: THREAD_STACK_BYTES,
+                niceness: lane.niceness(),
+                yields: lane.yields(),
+            };
+            Pool::start(&threads, config.queue).map_err(|error| SandboxError::Component {
+                detail: format!("its threads cannot be started: {error}"),
             })
         };
-        let (quick, slow) = (pool(Lane::Quick)?, Arc::new(pool(Lane::Slow)?));
-        Ok(Self { inner: Arc::new(Inner { quick, slow, guest, config }), meter: None })
+        let slow = Arc::new(Onward { lane: Lane::Slow, pool: pool(Lane::Slow)?, then: None });
+        let onward = Arc::new(Onward { lane: Lane::Middle, pool: pool(Lane::Middle)?, then: Some(slow) });
+        let quick = pool(Lane::Quick)?;
+        Ok(Self { inner: Arc::new(Inner { quick, onward, guest, config }), meter: None })
     }
 
     /// A sandbox with the same limits for another component, the one at `path`. It has threads and queues of its own: a
@@ -127,11 +135,22 @@ impl Sandbox {
         let (reply, answer) = oneshot::channel();
         let guest = Arc::clone(&self.inner.guest);
         let meter = self.meter.clone();
-        let slow = Some(Arc::clone(&self.inner.slow));
+        let onward = Some(Arc::clone(&self.inner.onward));
         let (left, patience) = (self.limits().run_time(), self.limits().answer_time());
         let arrived = Instant::now();
-        let call =
-            Call { guest, slow, image, resize, arrived, deadline, left, abandoned, meter, work: work(reply) };
+        let call = Call {
+            guest,
+            lane: Lane::Quick,
+            onward,
+            image,
+            resize,
+            arrived,
+            deadline,
+            left,
+            abandoned,
+            meter,
+            work: work(reply),
+        };
         self.inner.quick.submit(call).map_err(|not_taken| refusal(not_taken.reason))?;
         // Whoever sets no deadline does not wait for ever either.
         let latest = after(arrived, patience);
@@ -202,8 +221,10 @@ impl Drop for Caller {
 /// One image on its way through the lanes.
 struct Call {
     guest: Arc<Guest>,
-    /// Where it goes if it is no work for the quick lane, as long as it is in that.
-    slow: Option<Arc<Pool<Call>>>,
+    /// Where it is.
+    lane: Lane,
+    /// Where it goes if it is no work for that. The slowest lane is for any.
+    onward: Option<Arc<Onward>>,
     image: Bytes,
     resize: Resize,
     arrived: Instant,
@@ -213,6 +234,14 @@ struct Call {
     abandoned: Arc<AtomicBool>,
     meter: Option<Arc<dyn MemoryMeter>>,
     work: Work,
+}
+
+/// A lane to which images are handed on, and those behind it.
+struct Onward {
+    lane: Lane,
+    // It is dropped before those to which it hands on.
+    pool: Pool<Call>,
+    then: Option<Arc<Onward>>,
 }
 
 /// What is to be done, and who waits for it.
@@ -250,7 +279,7 @@ impl Task for Call {
     }
 
     fn run(mut self, stopping: &Arc<AtomicBool>) {
-        let lane = if self.slow.is_some() { Lane::Quick } else { Lane::Slow };
+        let lane = self.lane;
         let (guest, image, resize) = (&self.guest, &self.image, &self.resize);
         let started = Instant::now();
         let watch = Watch::new(
@@ -283,16 +312,31 @@ impl Task for Call {
                 }
             },
         };
-        match (ended, self.slow.take()) {
-            (Ended::Verdict(error), _) => self.work.refuse(error),
-            (Ended::TooSlow, Some(slow)) => {
+        match ended {
+            Ended::Verdict(error) => self.work.refuse(error),
+            Ended::Beyond(lane) => {
                 self.left = self.left.saturating_sub(started.elapsed());
-                if let Err(NotTaken { task, reason }) = slow.submit(self) {
+                self.go_on_in(lane);
+            }
+        }
+    }
+}
+
+impl Call {
+    /// Begins again in this lane, or in the next of those that are left.
+    fn go_on_in(mut self, lane: Lane) {
+        let mut onward = self.onward.take();
+        while let Some(next) = onward {
+            if next.lane >= lane {
+                (self.lane, self.onward) = (next.lane, next.then.clone());
+                if let Err(NotTaken { task, reason }) = next.pool.submit(self) {
                     task.work.refuse(refusal(reason));
                 }
+                return;
             }
-            (Ended::TooSlow, None) => unreachable!("nothing is too slow for the slow lane"),
+            onward = next.then.clone();
         }
+        unreachable!("nothing is beyond the slowest lane");
     }
 }
 

@@ -28,8 +28,12 @@ impl Task for Job {
     }
 }
 
+fn threads(count: usize) -> Threads<'static> {
+    Threads { name: "test", count, stack_bytes: 256 << 10, niceness: 0, yields: false }
+}
+
 fn pool(workers: usize, capacity: usize) -> Pool<Job> {
-    Pool::start("test", workers, capacity, 256 << 10, 0).unwrap()
+    Pool::start(&threads(workers), capacity).unwrap()
 }
 
 /// Occupies one thread until the returned sender is used or dropped.
@@ -63,7 +67,7 @@ fn tasks_run_on_named_threads() {
 #[test]
 fn threads_stand_back_and_this_one_does_not() {
     let own = rustix::process::getpriority_process(None).unwrap();
-    let pool = Pool::start("test", 1, 1, 256 << 10, 7).unwrap();
+    let pool = Pool::start(&Threads { niceness: 7, ..threads(1) }, 1).unwrap();
     let (sender, receiver) = channel();
     pool.submit(Job::new(move |_| sender.send(rustix::process::getpriority_process(None).unwrap()).unwrap()))
         .unwrap();

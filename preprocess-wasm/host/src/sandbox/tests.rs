@@ -10,7 +10,8 @@ fn call(arrived: Duration, ran: Duration) -> (Call, oneshot::Receiver<Result<Ima
     let (reply, answer) = oneshot::channel();
     let call = Call {
         guest,
-        slow: None,
+        lane: Lane::Slow,
+        onward: None,
         image: Bytes::from_static(b"no image"),
         resize: Resize {
             width: 8,

@@ -204,7 +204,8 @@ async fn nobody_waits_for_ever_though_nobody_sets_a_deadline() {
 #[tokio::test]
 async fn a_callers_deadline_stops_a_loop_and_what_waits_behind_it() {
     let hostile = hostile(FOREVER, 4);
-    let deadline = Some(Instant::now() + Duration::from_millis(40));
+    // It is shorter than what an image may take in the quick lane.
+    let deadline = Some(Instant::now() + Duration::from_millis(10));
     let call = |does: &'static str| hostile.sandbox.tensor(does.as_bytes().into(), stretch(2, 2), deadline);
     let (running, waiting) = tokio::join!(call("Loop"), call("Fine"));
     assert_eq!(running.unwrap_err(), SandboxError::DeadlineExceeded);
@@ -226,9 +227,9 @@ async fn begin<F: Future>(future: &mut Pin<Box<F>>) {
 async fn full_queues_are_busy_until_callers_hang_up() {
     let hostile = hostile(FOREVER, 1);
     let mut waiting = Vec::new();
-    // Each lane has a place on its thread and one in its queue, and each loop goes from the quick one to the slow one.
+    // Each of three lanes has a place on its thread and one in its queue, and each loop goes from the quick one to the slow one.
     let error = 'full: loop {
-        assert!(waiting.len() < 5, "there are places for four");
+        assert!(waiting.len() < 7, "there are places for six");
         waiting.push(Box::pin(run(&hostile.sandbox, "Loop")));
         for call in &mut waiting {
             tokio::select! {
@@ -257,7 +258,7 @@ async fn what_takes_long_makes_nobody_wait_who_does_not() {
     begin(&mut many).await;
     assert!(run(&hostile.sandbox, "Fine").await.is_ok());
     begin(&mut many).await;
-    // Of a JPEG pixels say little, so that it is begun. One that needs much memory is not done.
+    // Of a JPEG pixels say little, so that it is begun in the middle one. One that needs much memory is not done there.
     assert!(run(&hostile.sandbox, "JPEG of many pixels").await.is_ok());
     let mut much = Box::pin(run(&hostile.sandbox, "Needs much memory"));
     begin(&mut much).await;
