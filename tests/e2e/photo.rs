@@ -48,6 +48,15 @@ pub(crate) fn bytes() -> Vec<u8> {
     std::fs::read(path()).unwrap()
 }
 
+/// The photo with 12 megapixels, of which `decode: auto` decodes a quarter in each direction.
+pub(crate) fn enlarged() -> Vec<u8> {
+    let photo = image::load_from_memory(&bytes()).unwrap().into_rgb8();
+    let large = imageops::resize(&photo, 4000, 3000, FilterType::CatmullRom);
+    let mut jpeg = Vec::new();
+    JpegEncoder::new_with_quality(&mut jpeg, 90).encode_image(&large).unwrap();
+    jpeg
+}
+
 /// Fails unless `detections` are those of the photo: a bus and a car where they are, best first, vehicles only.
 pub(crate) fn assert_detections(detections: &[Detection]) {
     for (class, least, [x_min, y_min, x_max, y_max]) in EXPECTED {
@@ -101,13 +110,4 @@ fn overlap_is_measured_right() {
     assert_eq!(iou(unit, unit), 1.0);
     assert_eq!(iou(unit, right_half), 0.5);
     assert_eq!(iou(unit, elsewhere), 0.0);
-}
-
-/// The photo with 12 megapixels, of which `decode: auto` decodes a quarter in each direction.
-pub(crate) fn enlarged() -> Vec<u8> {
-    let photo = image::load_from_memory(&bytes()).unwrap().into_rgb8();
-    let large = imageops::resize(&photo, 4000, 3000, FilterType::CatmullRom);
-    let mut jpeg = Vec::new();
-    JpegEncoder::new_with_quality(&mut jpeg, 90).encode_image(&large).unwrap();
-    jpeg
 }

@@ -203,7 +203,7 @@ pub(crate) enum Interrupted {
     Stopping,
     /// The header took longer than any header may.
     Probe,
-    /// It is no quick work.
+    /// It took longer than its lane allows.
     Slow,
 }
 
@@ -242,7 +242,7 @@ impl fmt::Display for Interrupted {
             Self::Abandoned => "the caller hung up",
             Self::Stopping => "the sandbox stops",
             Self::Probe => "its header took longer than any may",
-            Self::Slow => "it is no quick work",
+            Self::Slow => "it took longer than its lane allows",
         })
     }
 }

@@ -51,8 +51,10 @@ pub(crate) struct Allowance {
 pub(crate) enum Ended {
     /// That is the verdict.
     Verdict(SandboxError),
-    /// It is no work for the lane where it was, but for this one.
-    Beyond(Lane),
+    /// Its header says that it is work for this lane, and no quicker one.
+    Meant(Lane),
+    /// It took more than its lane allows.
+    TooSlow,
 }
 
 impl From<SandboxError> for Ended {
@@ -161,14 +163,14 @@ impl Guest {
         let mut store = self.store(image.len(), allowance);
         let _running = self.ticker.running();
         let guest = self.instantiate.instantiate(&mut store);
-        let guest = guest.map_err(|error| self.not_started(&error, image, &store.data().memory, lane))?;
+        let guest = guest.map_err(|error| self.not_started(&error, image, &store.data().memory))?;
         let images = guest.convoy_preprocess_images();
         let probed = images.call_probe(&mut store, image, self.limits.max_pixels);
-        let info = self.answer(probed, image, &store, lane)?;
+        let info = self.answer(probed, image, &store)?;
         let size = self.size(&info)?;
         let meant = Lane::of(&info.format, size);
         if meant > lane {
-            return Err(Ended::Beyond(meant));
+            return Err(Ended::Meant(meant));
         }
         let budget = store.data_mut();
         budget.memory.allow(self.limits.decode_memory(image.len(), size, resize), lane.memory());
@@ -176,7 +178,7 @@ impl Guest {
         // What wasmtime may copy out of the guest, however long a list it returns.
         store.set_hostcall_fuel(resize.pixel_bytes() + RESULT_SLACK_BYTES);
         let result = call(&guest, &mut store);
-        Ok((info, self.answer(result, image, &store, lane)?, store))
+        Ok((info, self.answer(result, image, &store)?, store))
     }
 
     /// A store with what reading a header may use.
@@ -233,32 +235,31 @@ impl Guest {
         result: wasmtime::Result<Result<R, wit::Error>>,
         image: &[u8],
         store: &Store<Budget>,
-        lane: Lane,
     ) -> Result<R, Ended> {
         let memory = &store.data().memory;
         match result {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(_)) if memory.was_refused_by_meter() => Err(Ended::Verdict(NO_ROOM)),
-            Ok(Err(_)) if memory.was_refused_by_lane() => Err(Ended::Beyond(lane.next())),
+            Ok(Err(_)) if memory.was_refused_by_lane() => Err(Ended::TooSlow),
             Ok(Err(wit::Error::OutOfMemory)) => Err(Ended::Verdict(out_of_memory(memory))),
             Ok(Err(error)) => Err(Ended::Verdict(convert::error(error, &self.limits))),
-            Err(error) => Err(self.stopped(&error, image, memory, lane)),
+            Err(error) => Err(self.stopped(&error, image, memory)),
         }
     }
 
     /// Why there is no instance: one that needs more memory than it may have is no trap.
-    fn not_started(&self, error: &wasmtime::Error, image: &[u8], memory: &Memory, lane: Lane) -> Ended {
+    fn not_started(&self, error: &wasmtime::Error, image: &[u8], memory: &Memory) -> Ended {
         if memory.was_refused_by_meter() {
             NO_ROOM.into()
         } else if memory.was_refused() {
             out_of_memory(memory).into()
         } else {
-            self.stopped(error, image, memory, lane)
+            self.stopped(error, image, memory)
         }
     }
 
     /// Why an instance ended without a result.
-    fn stopped(&self, error: &wasmtime::Error, image: &[u8], memory: &Memory, lane: Lane) -> Ended {
+    fn stopped(&self, error: &wasmtime::Error, image: &[u8], memory: &Memory) -> Ended {
         match error.downcast_ref::<Interrupted>() {
             Some(Interrupted::Timeout) => {
                 return SandboxError::OutOfTime { limit: self.limits.timeout }.into();
@@ -271,7 +272,7 @@ impl Guest {
                 return SandboxError::DeadlineExceeded.into();
             }
             Some(Interrupted::Stopping) => return SandboxError::Stopped.into(),
-            Some(Interrupted::Slow) => return Ended::Beyond(lane.next()),
+            Some(Interrupted::Slow) => return Ended::TooSlow,
             None => {}
         }
         // An allocator that got no memory stops its program so. A stack that is too deep, or a wild pointer, has another cause.
@@ -280,7 +281,7 @@ impl Guest {
             return NO_ROOM.into();
         }
         if gave_up && memory.was_refused_by_lane() {
-            return Ended::Beyond(lane.next());
+            return Ended::TooSlow;
         }
         if gave_up && memory.was_refused() {
             return out_of_memory(memory).into();

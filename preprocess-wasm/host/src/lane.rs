@@ -23,18 +23,19 @@ pub(crate) enum Lane {
 impl Lane {
     /// How many there are.
     pub(crate) const COUNT: u32 = 3;
-    /// The most pixels that the header of an image in the quick lane declares. A JPEG, which is decoded at a fraction of its
-    /// size, takes up to 10 ns for each, so that it is done within [`Self::QUICK_TIME`] on a machine half as fast.
+    /// The most pixels that the header of an image in the quick lane declares. So large a JPEG is decoded at a fraction of its
+    /// size, in up to 3 ns for each of them (`docs/benchmarks.md`); one that must be decoded whole goes on to the middle lane.
     const QUICK_JPEG_PIXELS: u64 = 4_000_000;
-    /// The same of other formats. A PNG takes up to 20 ns.
+    /// The same of other formats. A PNG takes 10 ns for each.
     const QUICK_PIXELS: u64 = 1_000_000;
     /// The same in the middle lane. The work of a JPEG does not follow from its pixels, so that any may begin there: one of 12
     /// megapixels takes about as long as a PNG of two, and must not wait for bombs.
     const MIDDLE_PIXELS: u64 = 4_000_000;
     /// A JPEG's format, as a component names it.
     const JPEG: &str = "JPEG";
-    /// Processor time after which an image is out of its lane. What it has taken by then is lost.
+    /// Processor time after which an image is out of the quick lane. What it has taken by then is lost.
     const QUICK_TIME: Duration = Duration::from_millis(20);
+    /// The same of the middle lane.
     const MIDDLE_TIME: Duration = Duration::from_millis(100);
     /// Memory in bytes of which more is for the slow lane. An image of [`Self::MIDDLE_PIXELS`] may have 232 MiB (40 bytes a
     /// pixel, an encoded image of 32 MiB twice, and 16 MiB); a JPEG that is decoded whole may declare what needs more.

@@ -102,7 +102,7 @@ impl<T: Task> Pool<T> {
             state: Mutex::new(State {
                 queue: VecDeque::new(),
                 at_work: 0,
-                width: if yields { Width::that_yields(count) } else { Width::of(count) },
+                width: Width::new(count, yields),
                 mean_task: Duration::from_millis(10),
             }),
             changed: Condvar::new(),

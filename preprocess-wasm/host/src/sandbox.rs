@@ -312,31 +312,27 @@ impl Task for Call {
                 }
             },
         };
+        self.left = self.left.saturating_sub(started.elapsed());
         match ended {
             Ended::Verdict(error) => self.work.refuse(error),
-            Ended::Beyond(lane) => {
-                self.left = self.left.saturating_sub(started.elapsed());
-                self.go_on_in(lane);
-            }
+            Ended::Meant(lane) => self.begin_again(lane),
+            Ended::TooSlow => self.begin_again(lane.next()),
         }
     }
 }
 
 impl Call {
-    /// Begins again in this lane, or in the next of those that are left.
-    fn go_on_in(mut self, lane: Lane) {
+    /// Goes on to this lane, which is one of those that are left.
+    fn begin_again(mut self, lane: Lane) {
         let mut onward = self.onward.take();
-        while let Some(next) = onward {
-            if next.lane >= lane {
-                (self.lane, self.onward) = (next.lane, next.then.clone());
-                if let Err(NotTaken { task, reason }) = next.pool.submit(self) {
-                    task.work.refuse(refusal(reason));
-                }
-                return;
-            }
-            onward = next.then.clone();
+        while let Some(quicker) = onward.as_ref().filter(|next| next.lane < lane) {
+            onward = quicker.then.clone();
         }
-        unreachable!("nothing is beyond the slowest lane");
+        let Some(next) = onward else { unreachable!("nothing is beyond the slowest lane") };
+        (self.lane, self.onward) = (next.lane, next.then.clone());
+        if let Err(NotTaken { task, reason }) = next.pool.submit(self) {
+            task.work.refuse(refusal(reason));
+        }
     }
 }
 

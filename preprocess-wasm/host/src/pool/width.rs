@@ -25,14 +25,9 @@ pub(super) struct Width {
 }
 
 impl Width {
-    /// All, always.
-    pub(super) fn of(threads: usize) -> Self {
-        Self { threads, yields: false, half: false, worked: Duration::ZERO, took: Duration::ZERO }
-    }
-
-    /// All where the machine has nothing else to do, and else half of them.
-    pub(super) fn that_yields(threads: usize) -> Self {
-        Self { yields: true, ..Self::of(threads) }
+    /// All of them; or, if they yield, all where the machine has nothing else to do and else half.
+    pub(super) fn new(threads: usize, yields: bool) -> Self {
+        Self { threads, yields, half: false, worked: Duration::ZERO, took: Duration::ZERO }
     }
 
     pub(super) fn at_once(&self) -> usize {
@@ -73,7 +68,7 @@ mod tests {
 
     #[test]
     fn half_rest_where_others_want_the_cores_until_there_is_room() {
-        let mut width = Width::that_yields(4);
+        let mut width = Width::new(4, true);
         assert_eq!(width.at_once(), 4);
         seconds(&mut width, 0.2, 1);
         assert_eq!(width.at_once(), 2);
@@ -87,7 +82,7 @@ mod tests {
 
     #[test]
     fn short_tasks_count_together() {
-        let mut width = Width::that_yields(2);
+        let mut width = Width::new(2, true);
         for _ in 0..99 {
             width.note(Duration::from_millis(1), Duration::from_millis(10));
             assert_eq!(width.at_once(), 2);
@@ -98,10 +93,10 @@ mod tests {
 
     #[test]
     fn one_thread_always_works_and_others_never_rest() {
-        let mut one = Width::that_yields(1);
+        let mut one = Width::new(1, true);
         seconds(&mut one, 0.01, 5);
         assert_eq!(one.at_once(), 1);
-        let mut first = Width::of(2);
+        let mut first = Width::new(2, false);
         seconds(&mut first, 0.01, 5);
         assert_eq!(first.at_once(), 2);
     }
