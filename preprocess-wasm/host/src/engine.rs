@@ -310,7 +310,7 @@ fn sha256(bytes: &[u8]) -> String {
 fn wasmtime_config(config: &SandboxConfig) -> Config {
     // Each lane has as many threads, and one more instance is made to see whether the component starts.
     let workers = u32::try_from(config.workers).unwrap_or(u32::MAX);
-    let instances = workers.saturating_mul(Lane::COUNT).saturating_add(1);
+    let instances = workers.saturating_mul(Lane::ALL.len() as u32).saturating_add(1);
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(MAX_CORE_INSTANCES))

@@ -1,43 +1,48 @@
 //! Which images wait for which.
 //!
 //! Most images take milliseconds; a few take seconds, and whoever wants to harm sends only such. In one queue the few would
-//! make the many wait. So there are three lanes with threads of their own. Every image begins in the quick one; one that turns
-//! out to be longer work, by what its header declares or by the time or memory it has taken, begins again in another. What the
-//! threads of those do, those of the quick lane and of the model go before.
+//! make the many wait. So there are four lanes with threads of their own. Every image begins in the quick one. One whose header
+//! says that it is larger begins again in that for large ones; one that turns out to be longer work than its header says, by the
+//! time or memory it has taken, in one that those do not wait for. What the threads of the other lanes do, those of the quick one
+//! and of the model go before.
 
 use std::time::Duration;
 
 use crate::budget::{Interrupted, Slice};
 
-/// A queue and its threads, the quickest first.
+/// A queue and its threads. An image only ever goes on to a later one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lane {
     /// Photos, and whatever is small.
     Quick,
     /// Large photos, and what a camera or a screen gives without loss.
-    Middle,
+    Large,
+    /// What was longer work than its header said, and the largest photos.
+    Long,
     /// Whatever takes long.
     Slow,
 }
 
 impl Lane {
-    /// How many there are.
-    pub(crate) const COUNT: u32 = 3;
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Quick, Self::Large, Self::Long, Self::Slow];
     /// The most pixels that the header of an image in the quick lane declares. So large a JPEG is decoded at a fraction of its
-    /// size, in up to 3 ns for each of them (`docs/benchmarks.md`); one that must be decoded whole goes on to the middle lane.
+    /// size, in up to 3 ns for each of them (`docs/benchmarks.md`); one that must be decoded whole is longer work.
     const QUICK_JPEG_PIXELS: u64 = 4_000_000;
     /// The same of other formats. A PNG takes 10 ns for each.
     const QUICK_PIXELS: u64 = 1_000_000;
-    /// The same in the middle lane. The work of a JPEG does not follow from its pixels, so that any may begin there: one of 12
-    /// megapixels takes about as long as a PNG of two, and must not wait for bombs.
-    const MIDDLE_PIXELS: u64 = 4_000_000;
+    /// The same in the lane for large ones: what cameras and phones write, if nobody asks them for more. One of 12 megapixels
+    /// takes about as long as a PNG of two.
+    const LARGE_JPEG_PIXELS: u64 = 25_000_000;
+    /// The same of other formats.
+    const LARGE_PIXELS: u64 = 4_000_000;
     /// A JPEG's format, as a component names it.
     const JPEG: &str = "JPEG";
     /// Processor time after which an image is out of the quick lane. What it has taken by then is lost.
     const QUICK_TIME: Duration = Duration::from_millis(20);
-    /// The same of the middle lane.
-    const MIDDLE_TIME: Duration = Duration::from_millis(100);
-    /// Memory in bytes of which more is for the slow lane. An image of [`Self::MIDDLE_PIXELS`] may have 232 MiB (40 bytes a
+    /// The same of the lanes for large images and for long work. A photo of 12 megapixels with much noise takes half of it.
+    const LONGER_TIME: Duration = Duration::from_millis(100);
+    /// Memory in bytes of which more is for the slow lane. An image of [`Self::LARGE_PIXELS`] may have 232 MiB (40 bytes a
     /// pixel, an encoded image of 32 MiB twice, and 16 MiB); a JPEG that is decoded whole may declare what needs more.
     const MEMORY: usize = 256 << 20;
 
@@ -47,18 +52,21 @@ impl Lane {
         let jpeg = format == Self::JPEG;
         if pixels <= if jpeg { Self::QUICK_JPEG_PIXELS } else { Self::QUICK_PIXELS } {
             Self::Quick
-        } else if jpeg || pixels <= Self::MIDDLE_PIXELS {
-            Self::Middle
+        } else if pixels <= if jpeg { Self::LARGE_JPEG_PIXELS } else { Self::LARGE_PIXELS } {
+            Self::Large
+        } else if jpeg {
+            // How much work it is does not follow from its pixels: it need not wait for seconds.
+            Self::Long
         } else {
             Self::Slow
         }
     }
 
-    /// Where an image goes that is no work for this one. Nothing is beyond the last.
+    /// Where an image goes that took more than this one allows. Nothing is beyond the last.
     pub(crate) const fn next(self) -> Self {
         match self {
-            Self::Quick => Self::Middle,
-            Self::Middle | Self::Slow => Self::Slow,
+            Self::Quick => Self::Long,
+            Self::Large | Self::Long | Self::Slow => Self::Slow,
         }
     }
 
@@ -67,29 +75,30 @@ impl Lane {
     pub(crate) const fn niceness(self) -> i32 {
         match self {
             Self::Quick => 0,
-            Self::Middle => 3,
-            Self::Slow => 5,
+            Self::Large => 3,
+            Self::Long | Self::Slow => 5,
         }
     }
 
-    /// Whether half of its threads rest where others want the cores. What is done in a tenth of a second need not.
+    /// Whether half of its threads rest where others want the cores.
     pub(crate) const fn yields(self) -> bool {
-        matches!(self, Self::Slow)
+        matches!(self, Self::Long | Self::Slow)
     }
 
     /// The name of its threads. Linux keeps 15 characters, a hyphen and the thread's number among them.
     pub(crate) const fn thread_name(self) -> &'static str {
         match self {
-            Self::Quick => "sandbox",
-            Self::Middle => "sandbox-mid",
-            Self::Slow => "sandbox-slow",
+            Self::Quick => "image-quick",
+            Self::Large => "image-large",
+            Self::Long => "image-long",
+            Self::Slow => "image-slow",
         }
     }
 
     /// The memory in bytes that an instance may take in it, if that is bounded besides what the image may have.
     pub(crate) fn memory(self) -> Option<usize> {
         match self {
-            Self::Quick | Self::Middle => Some(Self::MEMORY),
+            Self::Quick | Self::Large | Self::Long => Some(Self::MEMORY),
             Self::Slow => None,
         }
     }
@@ -98,7 +107,7 @@ impl Lane {
     pub(crate) fn slice(self) -> Option<Slice> {
         let length = match self {
             Self::Quick => Self::QUICK_TIME,
-            Self::Middle => Self::MIDDLE_TIME,
+            Self::Large | Self::Long => Self::LONGER_TIME,
             Self::Slow => return None,
         };
         Some(Slice::of(length, Interrupted::Slow))
@@ -123,15 +132,20 @@ mod tests {
     }
 
     #[test]
-    fn one_of_more_is_for_the_middle_lane_and_one_of_many_for_the_slow_one_but_a_jpeg() {
+    fn one_of_more_is_for_that_of_large_ones_and_one_of_many_for_the_slow_one_but_a_jpeg() {
         for format in FORMATS {
             let jpeg = format == "JPEG";
             for size in [(1_000, 1_001), (2_000, 2_000)] {
-                let lane = if jpeg { Lane::Quick } else { Lane::Middle };
+                let lane = if jpeg { Lane::Quick } else { Lane::Large };
                 assert_eq!(Lane::of(format, size), lane, "{format} {size:?}");
             }
-            for size in [(2_000, 2_001), (4_000, 3_000), (u32::MAX, u32::MAX)] {
-                let lane = if jpeg { Lane::Middle } else { Lane::Slow };
+            for (size, of_jpeg) in [
+                ((2_000, 2_001), Lane::Large),
+                ((4_000, 3_000), Lane::Large),
+                ((5_000, 5_001), Lane::Long),
+                ((u32::MAX, u32::MAX), Lane::Long),
+            ] {
+                let lane = if jpeg { of_jpeg } else { Lane::Slow };
                 assert_eq!(Lane::of(format, size), lane, "{format} {size:?}");
             }
         }
@@ -140,7 +154,7 @@ mod tests {
 
     #[test]
     fn only_the_slow_lane_sets_no_bounds_of_its_own() {
-        for lane in [Lane::Quick, Lane::Middle] {
+        for lane in [Lane::Quick, Lane::Large, Lane::Long] {
             assert!(lane.next() > lane);
             assert!(lane.slice().is_some() && lane.memory().is_some(), "{lane:?}");
         }
@@ -148,8 +162,17 @@ mod tests {
     }
 
     #[test]
+    fn what_takes_more_than_its_header_says_makes_no_photo_wait() {
+        assert_eq!(Lane::Quick.next(), Lane::Long);
+        assert_eq!(Lane::Large.next(), Lane::Slow);
+        for size in [(546, 413), (4_000, 3_000), (6_000, 4_000)] {
+            assert!(Lane::of("JPEG", size) < Lane::Long, "{size:?}");
+        }
+    }
+
+    #[test]
     fn a_lanes_threads_are_told_apart_by_what_linux_keeps_of_their_names() {
-        for lane in [Lane::Quick, Lane::Middle, Lane::Slow] {
+        for lane in Lane::ALL {
             assert!(format!("{}-99", lane.thread_name()).len() <= 15, "{lane:?}");
         }
     }
@@ -166,7 +189,7 @@ mod tests {
             decode: Decode::Auto,
         };
         let needs = |size| limits.decode_memory(limits.max_image_bytes, size, &resize);
-        for lane in [Lane::Quick, Lane::Middle] {
+        for lane in [Lane::Quick, Lane::Large, Lane::Long] {
             let memory = lane.memory().unwrap_or_default();
             assert!(needs((2_000, 2_000)) <= memory);
             assert!(

@@ -62,10 +62,13 @@ impl Sandbox {
                 detail: format!("its threads cannot be started: {error}"),
             })
         };
-        let slow = Arc::new(Onward { lane: Lane::Slow, pool: pool(Lane::Slow)?, then: None });
-        let onward = Arc::new(Onward { lane: Lane::Middle, pool: pool(Lane::Middle)?, then: Some(slow) });
+        let onward =
+            |lane: Lane, then| Ok::<_, SandboxError>(Arc::new(Onward { lane, pool: pool(lane)?, then }));
+        let slow = onward(Lane::Slow, None)?;
+        let long = onward(Lane::Long, Some(slow))?;
+        let large = onward(Lane::Large, Some(long))?;
         let quick = pool(Lane::Quick)?;
-        Ok(Self { inner: Arc::new(Inner { quick, onward, guest, config }), meter: None })
+        Ok(Self { inner: Arc::new(Inner { quick, onward: large, guest, config }), meter: None })
     }
 
     /// A sandbox with the same limits for another component, the one at `path`. It has threads and queues of its own: a
@@ -229,7 +232,7 @@ struct Call {
     resize: Resize,
     arrived: Instant,
     deadline: Option<Instant>,
-    /// How long it may yet run, on threads of both lanes together.
+    /// How long it may yet run, on threads of all lanes together.
     left: Duration,
     abandoned: Arc<AtomicBool>,
     meter: Option<Arc<dyn MemoryMeter>>,

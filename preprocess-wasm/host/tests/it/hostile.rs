@@ -227,7 +227,8 @@ async fn begin<F: Future>(future: &mut Pin<Box<F>>) {
 async fn full_queues_are_busy_until_callers_hang_up() {
     let hostile = hostile(FOREVER, 1);
     let mut waiting = Vec::new();
-    // Each of three lanes has a place on its thread and one in its queue, and each loop goes from the quick one to the slow one.
+    // Each loop goes from the quick lane over that of long work to the slow one, and each of them has a place on its thread and
+    // one in its queue.
     let error = 'full: loop {
         assert!(waiting.len() < 7, "there are places for six");
         waiting.push(Box::pin(run(&hostile.sandbox, "Loop")));
@@ -253,7 +254,7 @@ async fn what_takes_long_makes_nobody_wait_who_does_not() {
     for _ in 0..3 {
         assert!(run(&hostile.sandbox, "Fine").await.is_ok());
     }
-    // Of a JPEG pixels say little, so that it is begun in the middle one, whose thread comes free as well.
+    // Of a JPEG pixels say little, so that it is begun among the large ones, for whom there is a thread.
     assert!(run(&hostile.sandbox, "JPEG of many pixels").await.is_ok());
     // What declares many pixels goes to the slow lane at once, and waits there.
     let mut many = Box::pin(run(&hostile.sandbox, "Enormous"));
