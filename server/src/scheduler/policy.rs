@@ -162,6 +162,9 @@ impl<J: Job> BatchPolicy<J> {
         self.last_activity = now;
         if let (Some(run), Some(duration)) = (ended, duration) {
             let in_use = now.saturating_sub(run.started);
+            if run.lane == Lane::Narrow {
+                self.trials.note_narrow();
+            }
             self.profiles.of_mut(run.lane).observe(run.rows, in_use.max(duration));
             let change = self.profiles.narrow.factor() / self.plan.factor;
             if !(1.0 / REPLAN..=REPLAN).contains(&change) {

@@ -161,6 +161,12 @@ impl LatencyProfile {
         self.mean += MEAN_WEIGHT * (ratio.min(OUTLIER * self.mean) - self.mean);
     }
 
+    /// Forgets the older half of what is known of the tail: it may be of another time.
+    pub(crate) fn forget_older_half(&mut self) {
+        self.tail.drain(..self.tail.len().div_ceil(2));
+        self.q99 = self.tail_quantile();
+    }
+
     /// Takes an observation over the mean into the tail.
     fn note(&mut self, relative: f64) {
         if self.tail.len() == WINDOW {
@@ -170,13 +176,21 @@ impl LatencyProfile {
         self.refresh_in = self.refresh_in.saturating_sub(1);
         if self.refresh_in == 0 && self.tail.len() >= SOME {
             self.refresh_in = REFRESH;
-            let mut tail: Vec<f64> = self.tail.iter().copied().collect();
-            let enough = tail.len() >= ENOUGH;
-            let rank = (tail.len() * if enough { 99 } else { 95 }).div_ceil(100) - 1;
-            let (_, quantile, _) = tail.select_nth_unstable_by(rank, f64::total_cmp);
-            let above = (*quantile - 1.0).max(0.0);
-            self.q99 = Some(1.0 + if enough { above } else { above * STRETCH });
+            self.q99 = self.tail_quantile();
         }
+    }
+
+    /// The 99 % quantile of the tail, or an estimate of it, if it holds enough.
+    fn tail_quantile(&self) -> Option<f64> {
+        if self.tail.len() < SOME {
+            return None;
+        }
+        let mut tail: Vec<f64> = self.tail.iter().copied().collect();
+        let enough = tail.len() >= ENOUGH;
+        let rank = (tail.len() * if enough { 99 } else { 95 }).div_ceil(100) - 1;
+        let (_, quantile, _) = tail.select_nth_unstable_by(rank, f64::total_cmp);
+        let above = (*quantile - 1.0).max(0.0);
+        Some(1.0 + if enough { above } else { above * STRETCH })
     }
 
     /// The batch size up to `max` rows to aim for: as large as gains throughput, and no larger than what leaves time

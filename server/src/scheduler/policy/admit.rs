@@ -80,6 +80,7 @@ impl<J: Job> BatchPolicy<J> {
         let candidate = self.candidate(now, job.rows(), job.deadline(), job.has_own_deadline(), level);
         if let Some(reason) = self.refusal_after_search(now, |policy| policy.refusal(now, &candidate)) {
             self.level(level).starving_since.get_or_insert(now);
+            self.note_refusal(reason);
             return Err(Refused { job, reason });
         }
         let Candidate { rows, deadline, own_deadline, urgency, start_by, .. } = candidate;
@@ -98,7 +99,7 @@ impl<J: Job> BatchPolicy<J> {
     /// so: for when only its headers are known.
     pub fn would_refuse(&mut self, now: Duration, rows: usize, own: Option<Duration>) -> Option<Refusal> {
         let deadline = self.deadline(now, own);
-        self.refusal_after_search(now, |policy| {
+        let reason = self.refusal_after_search(now, |policy| {
             let of_level = |level| {
                 let candidate = policy.candidate(now, rows, deadline, own.is_some(), level);
                 policy.refusal(now, &candidate)
@@ -107,7 +108,15 @@ impl<J: Job> BatchPolicy<J> {
             let answer = of_level(default)?;
             let every_other = (1..).take(policy.levels.len()).filter(|&level| level != default);
             every_other.map(of_level).all(|refusal| refusal.is_some()).then_some(answer)
-        })
+        })?;
+        self.note_refusal(reason);
+        Some(reason)
+    }
+
+    fn note_refusal(&mut self, reason: Refusal) {
+        if matches!(reason, Refusal::Crowded { .. }) {
+            self.trials.note_refusal();
+        }
     }
 
     /// Before anyone is refused, the queue is searched for requests that nobody waits for.

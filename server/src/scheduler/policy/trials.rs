@@ -6,7 +6,9 @@
 //!
 //! - the wide lane, where it was measured to be no quicker;
 //! - a narrow one, where the wide lane is preferred against what was measured, or where the narrow lanes' durations raise
-//!   the objective although none of them runs.
+//!   the objective although none of them runs;
+//! - a narrow one, where the wide lane has run one lone request after the other and whoever came meanwhile was refused,
+//!   because narrow lanes were slow when they last ran. What they did then counts half with each such trial.
 //!
 //! The first trial comes soon, and each doubles the distance to the next: what is lost by lanes that really are slower
 //! goes towards one request in [`RAREST`].
@@ -22,6 +24,8 @@ const FIRST: u32 = 4;
 const RAREST: u32 = 256;
 /// A trial is expected to take so many times as long as the preferred lane at most.
 const LOSS: u32 = 4;
+/// Lone requests on the wide lane, with others refused and no batch on a narrow one, from which there is doubt about those.
+const SHUT_OUT: u32 = 16;
 /// How much quicker than measured in comparison the wide lane must have become to be preferred.
 const QUICKER: f64 = 0.95;
 
@@ -30,15 +34,33 @@ const QUICKER: f64 = 0.95;
 pub(super) struct Trials {
     distance: u32,
     left: u32,
+    /// Whether somebody was refused since a narrow lane last ran, and lone requests that the wide lane has run since then.
+    refused: bool,
+    passed: u32,
 }
 
 impl Default for Trials {
     fn default() -> Self {
-        Self { distance: FIRST, left: FIRST }
+        Self { distance: FIRST, left: FIRST, refused: false, passed: 0 }
     }
 }
 
 impl Trials {
+    /// Takes in that somebody was refused who could have waited for a narrow lane.
+    pub(super) fn note_refusal(&mut self) {
+        self.refused = true;
+    }
+
+    /// Takes in that a narrow lane was used.
+    pub(super) fn note_narrow(&mut self) {
+        (self.refused, self.passed) = (false, 0);
+    }
+
+    /// Whether narrow lanes may be slow in memory only, and are not used for that.
+    fn are_shut_out(&self) -> bool {
+        self.passed >= SHUT_OUT
+    }
+
     /// Counts a lone request; gives whether it is the one to try.
     fn is_due(&mut self) -> bool {
         self.left -= 1;
@@ -62,17 +84,27 @@ impl<J: Job> BatchPolicy<J> {
         let measured = wide.measured(rows) < narrow.measured(rows);
         let learned = wide.expected(rows) < narrow.expected(rows).mul_f64(QUICKER);
         let raised = self.plan.objective > self.limits.slo;
+        let shut_out = self.trials.are_shut_out();
         let (preferred, other, is_doubted) = match measured || learned {
-            true => (Lane::Wide, Lane::Narrow, !measured || raised),
+            true => (Lane::Wide, Lane::Narrow, !measured || raised || shut_out),
             false => (Lane::Narrow, Lane::Wide, true),
         };
+        if preferred == Lane::Wide && self.trials.refused {
+            self.trials.passed = self.trials.passed.saturating_add(1);
+        }
         if !is_doubted || !self.trials.is_due() {
             return preferred;
         }
+        let shut_out = shut_out && other == Lane::Narrow;
+        if shut_out {
+            self.profiles.narrow.forget_older_half();
+        }
         let on = |lane| self.profiles.of(lane).expected(rows);
+        // Where the quantile is in doubt, the mean must do.
+        let needs = if shut_out { on(other) } else { self.profiles.of(other).q99(rows) };
         // Its objective counts for a trial, also where it would be run in any case.
         let deadline = self.queue.front().and_then(|head| head.job.deadline()).unwrap_or(Duration::MAX);
-        let in_time = now.saturating_add(self.profiles.of(other).q99(rows) + GUARD) <= deadline;
+        let in_time = now.saturating_add(needs + GUARD) <= deadline;
         let is_bounded = on(other) <= on(preferred) * LOSS || (raised && other == Lane::Narrow);
         if in_time && is_bounded { other } else { preferred }
     }

@@ -80,3 +80,42 @@ fn an_objective_that_a_noisy_measurement_raised_comes_down_although_the_wide_lan
     // With nothing in doubt any more, the wide lane serves all of them.
     assert_eq!(count(&lone(&mut policy, 1_000, (15, 9)), Lane::Narrow), 0);
 }
+
+/// A request every 4 ms for so long, twice what two narrow lanes of 15 ms can run; gives how many were run.
+fn overload(policy: &mut BatchPolicy<TestJob>, from_ms: u64, for_ms: u64) -> usize {
+    let mut running: Vec<(u64, RunId)> = Vec::new();
+    let mut ran = 0;
+    for at in from_ms..from_ms + for_ms {
+        let now = ms(at);
+        for (_, id) in running.extract_if(.., |&mut (ends, _)| ends == at).collect::<Vec<_>>() {
+            policy.completed(now, id, Some(ms(1)));
+        }
+        if at % 4 == 0 {
+            let deadline = policy.deadline(now, None);
+            let _ = policy.submit(now, TestJob { deadline, ..job(at as usize) });
+        }
+        while let Some(batch) = policy.dispatch(now).batch {
+            ran += batch.rows;
+            running.push((at + if batch.lane == Lane::Wide { 9 } else { 15 }, batch.id));
+        }
+    }
+    for (ends, id) in running {
+        policy.completed(ms(ends), id, Some(ms(1)));
+    }
+    ran
+}
+
+#[test]
+fn narrow_lanes_that_were_slow_for_a_while_come_back_although_the_wide_lane_serves_whoever_is_alone() {
+    // What callers who try again at once do to a processor: some runs take several times as long as others.
+    for slowest in [60, 90, 150, 1_000] {
+        let mut policy = machine(15, 9, Some(ms(100)));
+        for run in 0..200 {
+            let took = ms(if run % 4 == 3 { slowest } else { 20 });
+            policy.ends(ms(run * 1_000), Lane::Narrow, 1, Some(took));
+        }
+        let ran = overload(&mut policy, 200_000, 5_000);
+        let later = overload(&mut policy, 205_050, 1_000);
+        assert!(later >= 120, "{slowest} ms: {later} of 133, and {ran} in 5 s before");
+    }
+}
