@@ -51,9 +51,9 @@ pub(crate) struct Allowance {
 pub(crate) enum Ended {
     /// That is the verdict.
     Verdict(SandboxError),
-    /// Its header says that it is work for this lane, and no quicker one.
+    /// By its header, or the memory that it wants, it is work for this lane, and no quicker one.
     Meant(Lane),
-    /// It took more than its lane allows.
+    /// It took more time than its lane allows.
     TooSlow,
 }
 
@@ -168,7 +168,7 @@ impl Guest {
         let probed = images.call_probe(&mut store, image, self.limits.max_pixels);
         let info = self.answer(probed, image, &store)?;
         let size = self.size(&info)?;
-        let meant = Lane::of(&info.format, size);
+        let meant = Lane::of(&info.format, size, resize);
         if meant > lane {
             return Err(Ended::Meant(meant));
         }
@@ -240,7 +240,7 @@ impl Guest {
         match result {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(_)) if memory.was_refused_by_meter() => Err(Ended::Verdict(NO_ROOM)),
-            Ok(Err(_)) if memory.was_refused_by_lane() => Err(Ended::TooSlow),
+            Ok(Err(_)) if memory.was_refused_by_lane() => Err(Ended::Meant(Lane::Slow)),
             Ok(Err(wit::Error::OutOfMemory)) => Err(Ended::Verdict(out_of_memory(memory))),
             Ok(Err(error)) => Err(Ended::Verdict(convert::error(error, &self.limits))),
             Err(error) => Err(self.stopped(&error, image, memory)),
@@ -281,7 +281,7 @@ impl Guest {
             return NO_ROOM.into();
         }
         if gave_up && memory.was_refused_by_lane() {
-            return Ended::TooSlow;
+            return Ended::Meant(Lane::Slow);
         }
         if gave_up && memory.was_refused() {
             return out_of_memory(memory).into();

@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use crate::budget::{Interrupted, Slice};
+use crate::{Decode, Resize};
 
 /// A queue and its threads. An image only ever goes on to a later one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,33 +27,38 @@ pub(crate) enum Lane {
 impl Lane {
     /// All of them.
     pub(crate) const ALL: [Self; 4] = [Self::Quick, Self::Large, Self::Long, Self::Slow];
-    /// The most pixels that the header of an image in the quick lane declares. So large a JPEG is decoded at a fraction of its
-    /// size, in up to 3 ns for each of them (`docs/benchmarks.md`); one that must be decoded whole is longer work.
-    const QUICK_JPEG_PIXELS: u64 = 4_000_000;
+    /// The most pixels that the header of a JPEG declares in the quick lane and in that for large ones, if it is decoded at a
+    /// fraction of its size: in up to 4 ns for each of them (`docs/benchmarks.md`). 25 megapixels are what phones write, if
+    /// nobody asks them for more.
+    const SCALED_JPEG_PIXELS: (u64, u64) = (4_000_000, 25_000_000);
+    /// The same if it must be decoded whole.
+    const WHOLE_JPEG_PIXELS: (u64, u64) = (2_000_000, 12_000_000);
     /// The same of other formats. A PNG takes 10 ns for each.
-    const QUICK_PIXELS: u64 = 1_000_000;
-    /// The same in the lane for large ones: what cameras and phones write, if nobody asks them for more. One of 12 megapixels
-    /// takes about as long as a PNG of two.
-    const LARGE_JPEG_PIXELS: u64 = 25_000_000;
-    /// The same of other formats.
-    const LARGE_PIXELS: u64 = 4_000_000;
+    const PIXELS: (u64, u64) = (1_000_000, 4_000_000);
     /// A JPEG's format, as a component names it.
     const JPEG: &str = "JPEG";
     /// Processor time after which an image is out of the quick lane. What it has taken by then is lost.
     const QUICK_TIME: Duration = Duration::from_millis(20);
     /// The same of the lanes for large images and for long work. A photo of 12 megapixels with much noise takes half of it.
     const LONGER_TIME: Duration = Duration::from_millis(100);
-    /// Memory in bytes of which more is for the slow lane. An image of [`Self::LARGE_PIXELS`] may have 232 MiB (40 bytes a
+    /// Memory in bytes of which more is for the slow lane. An image of 4 megapixels may have 232 MiB (40 bytes a
     /// pixel, an encoded image of 32 MiB twice, and 16 MiB); a JPEG that is decoded whole may declare what needs more.
     const MEMORY: usize = 256 << 20;
 
-    /// Where an image of this format and size belongs, by its header.
-    pub(crate) fn of(format: &str, (width, height): (u32, u32)) -> Self {
+    /// Where an image of this format and size belongs that is to become such, by its header.
+    pub(crate) fn of(format: &str, (width, height): (u32, u32), to: &Resize) -> Self {
         let pixels = u64::from(width) * u64::from(height);
         let jpeg = format == Self::JPEG;
-        if pixels <= if jpeg { Self::QUICK_JPEG_PIXELS } else { Self::QUICK_PIXELS } {
+        // A half of its size is still twice the target.
+        let scaled = to.decode == Decode::Auto && width / 4 >= to.width && height / 4 >= to.height;
+        let (quick, large) = match (jpeg, scaled) {
+            (true, true) => Self::SCALED_JPEG_PIXELS,
+            (true, false) => Self::WHOLE_JPEG_PIXELS,
+            (false, _) => Self::PIXELS,
+        };
+        if pixels <= quick {
             Self::Quick
-        } else if pixels <= if jpeg { Self::LARGE_JPEG_PIXELS } else { Self::LARGE_PIXELS } {
+        } else if pixels <= large {
             Self::Large
         } else if jpeg {
             // How much work it is does not follow from its pixels: it need not wait for seconds.
@@ -117,18 +123,33 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Color, Decode, Filter, Fit, Limits, Resize};
+    use crate::{Color, Filter, Fit, Limits};
 
     const FORMATS: [&str; 6] = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"];
+
+    fn to(side: u32, decode: Decode) -> Resize {
+        Resize {
+            width: side,
+            height: side,
+            fit: Fit::Stretch,
+            filter: Filter::Bilinear,
+            color: Color::Rgb,
+            decode,
+        }
+    }
+
+    fn of(format: &str, size: (u32, u32)) -> Lane {
+        Lane::of(format, size, &to(300, Decode::Auto))
+    }
 
     #[test]
     fn an_image_of_few_pixels_is_work_for_the_quick_lane() {
         for format in FORMATS {
             for size in [(1, 1), (1_000, 1_000), (1, 1_000_000)] {
-                assert_eq!(Lane::of(format, size), Lane::Quick, "{format} {size:?}");
+                assert_eq!(of(format, size), Lane::Quick, "{format} {size:?}");
             }
         }
-        assert_eq!(Lane::of("JPEG", (2_000, 2_000)), Lane::Quick);
+        assert_eq!(of("JPEG", (2_000, 2_000)), Lane::Quick);
     }
 
     #[test]
@@ -137,19 +158,35 @@ mod tests {
             let jpeg = format == "JPEG";
             for size in [(1_000, 1_001), (2_000, 2_000)] {
                 let lane = if jpeg { Lane::Quick } else { Lane::Large };
-                assert_eq!(Lane::of(format, size), lane, "{format} {size:?}");
+                assert_eq!(of(format, size), lane, "{format} {size:?}");
             }
             for (size, of_jpeg) in [
                 ((2_000, 2_001), Lane::Large),
-                ((4_000, 3_000), Lane::Large),
+                ((5_000, 5_000), Lane::Large),
                 ((5_000, 5_001), Lane::Long),
                 ((u32::MAX, u32::MAX), Lane::Long),
             ] {
                 let lane = if jpeg { of_jpeg } else { Lane::Slow };
-                assert_eq!(Lane::of(format, size), lane, "{format} {size:?}");
+                assert_eq!(of(format, size), lane, "{format} {size:?}");
             }
         }
-        assert_eq!(Lane::of("", (2_000, 2_001)), Lane::Slow, "a component that names no format");
+        assert_eq!(of("", (2_000, 2_001)), Lane::Slow, "a component that names no format");
+    }
+
+    #[test]
+    fn a_jpeg_that_must_be_decoded_whole_is_more_work() {
+        let full = to(300, Decode::Full);
+        // It would have to be four times as wide and as high.
+        let many = to(501, Decode::Auto);
+        for whole in [full, many] {
+            assert_eq!(Lane::of("JPEG", (2_000, 1_000), &whole), Lane::Quick);
+            assert_eq!(Lane::of("JPEG", (2_000, 1_001), &whole), Lane::Large);
+            assert_eq!(Lane::of("PNG", (1_000, 1_000), &whole), Lane::Quick);
+        }
+        assert_eq!(Lane::of("JPEG", (2_000, 2_000), &many), Lane::Large);
+        assert_eq!(Lane::of("JPEG", (2_004, 1_990), &to(497, Decode::Auto)), Lane::Quick);
+        assert_eq!(Lane::of("JPEG", (4_000, 3_000), &full), Lane::Large);
+        assert_eq!(Lane::of("JPEG", (4_000, 3_001), &full), Lane::Long);
     }
 
     #[test]
@@ -166,7 +203,7 @@ mod tests {
         assert_eq!(Lane::Quick.next(), Lane::Long);
         assert_eq!(Lane::Large.next(), Lane::Slow);
         for size in [(546, 413), (4_000, 3_000), (6_000, 4_000)] {
-            assert!(Lane::of("JPEG", size) < Lane::Long, "{size:?}");
+            assert!(of("JPEG", size) < Lane::Long, "{size:?}");
         }
     }
 
@@ -179,15 +216,7 @@ mod tests {
 
     #[test]
     fn what_is_sent_to_a_lane_by_its_pixels_has_the_memory_it_needs_there() {
-        let limits = Limits::default();
-        let resize = Resize {
-            width: 640,
-            height: 640,
-            fit: Fit::Stretch,
-            filter: Filter::Bilinear,
-            color: Color::Rgb,
-            decode: Decode::Auto,
-        };
+        let (limits, resize) = (Limits::default(), to(640, Decode::Auto));
         let needs = |size| limits.decode_memory(limits.max_image_bytes, size, &resize);
         for lane in [Lane::Quick, Lane::Large, Lane::Long] {
             let memory = lane.memory().unwrap_or_default();

@@ -14,10 +14,10 @@ pub struct SandboxConfig {
     /// What one image may use.
     pub limits: Limits,
     /// Threads that run the guest: how many images are preprocessed at once. As many more, of a lower priority, work on
-    /// those that take long. Default: the processor's cores.
+    /// large ones, on those that turn out to be long work, and on those that take longest. Default: the processor's cores.
     pub workers: usize,
-    /// Images that may wait for a thread; one more is answered [`Busy`](crate::SandboxError::Busy). Those that take long
-    /// have a queue of the same length. Default: 64.
+    /// Images that may wait for a thread; one more is answered [`Busy`](crate::SandboxError::Busy). There is a
+    /// queue of this length for each of those. Default: 64.
     pub queue: usize,
 }
 

@@ -161,8 +161,12 @@ impl LatencyProfile {
         self.mean += MEAN_WEIGHT * (ratio.min(OUTLIER * self.mean) - self.mean);
     }
 
-    /// Forgets the older half of what is known of the tail: it may be of another time.
-    pub(crate) fn forget_older_half(&mut self) {
+    /// Counts half of what is known, which may be of another time: how much slower than measured batches are, and the older half
+    /// of the tail.
+    pub(crate) fn fade(&mut self) {
+        if self.mean > 1.0 {
+            self.mean = self.mean.midpoint(1.0);
+        }
         self.tail.drain(..self.tail.len().div_ceil(2));
         self.q99 = self.tail_quantile();
     }

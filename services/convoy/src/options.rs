@@ -82,13 +82,14 @@ pub struct SandboxArgs {
     #[arg(long, env = "PREPROCESS_COMPONENT", value_name = "PATH")]
     pub preprocess_component: Option<PathBuf>,
 
-    /// Threads that preprocess images: how many images at once. As many more, of a lower priority, work on images that
-    /// take long. A model with a component of its own has as many of both for itself. Default: the processor's cores.
+    /// Threads that preprocess images: how many images at once. As many more, of a lower priority, work on large
+    /// images, on those that turn out to be long work, and on those that take longest. A model with a component of its own has
+    /// as many of each for itself. Default: the processor's cores.
     #[arg(long, env = "SANDBOX_WORKERS", value_name = "THREADS",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub sandbox_workers: Option<u16>,
 
-    /// Images that may wait for one of these threads; the next one is refused at once with 429 or RESOURCE_EXHAUSTED.
+    /// Images that may wait for threads of each kind; the next one is refused at once with 429 or RESOURCE_EXHAUSTED.
     #[arg(long, env = "SANDBOX_QUEUE", value_name = "IMAGES", default_value_t = 64,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub sandbox_queue: u32,

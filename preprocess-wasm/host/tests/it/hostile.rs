@@ -159,7 +159,7 @@ async fn all_memory_of_an_instance_is_as_at_the_start() {
     let (_folder, path) = file(&component(WIT, include_str!("fresh.wat")));
     let config = SandboxConfig { component: Some(path), workers: 1, ..SandboxConfig::default() };
     let sandbox = Sandbox::new(config).unwrap();
-    // There are three places for the memory of an instance. Each image needs one, and the thread takes one after the other.
+    // There are few places for the memory of an instance, and each image needs one: they are used again.
     for round in 0..4 {
         run(&sandbox, "Fill").await.unwrap();
         let pixels = run(&sandbox, "Sum").await.unwrap().pixels;
@@ -171,7 +171,7 @@ async fn all_memory_of_an_instance_is_as_at_the_start() {
 
 #[tokio::test]
 async fn no_image_finds_anything_of_the_one_before() {
-    // One thread, and so one place for an instance's memory, which the pooling allocator uses again.
+    // One thread, whose images are given the same place for their memory by the pooling allocator.
     let hostile = hostile(FOREVER, 1);
     for image in 0..3 {
         let tensor = run(&hostile.sandbox, "Count").await.unwrap();
@@ -254,8 +254,10 @@ async fn what_takes_long_makes_nobody_wait_who_does_not() {
     for _ in 0..3 {
         assert!(run(&hostile.sandbox, "Fine").await.is_ok());
     }
-    // Of a JPEG pixels say little, so that it is begun among the large ones, for whom there is a thread.
+    // For a large JPEG there is another, while the loop has that for long work, or has gone on.
     assert!(run(&hostile.sandbox, "JPEG of many pixels").await.is_ok());
+    // One of still more pixels waits behind the loop, until that is in the slow lane.
+    assert!(run(&hostile.sandbox, "Vast JPEG").await.is_ok());
     // What declares many pixels goes to the slow lane at once, and waits there.
     let mut many = Box::pin(run(&hostile.sandbox, "Enormous"));
     begin(&mut many).await;

@@ -84,12 +84,18 @@
     ;; E: many pixels.
     (if (i32.eq (local.get $does) (i32.const 0x45))
       (then (return (call $info (i32.const 5000) (i32.const 5000)))))
-    ;; J, N: many pixels, of what is called a JPEG.
-    (if (i32.or (i32.eq (local.get $does) (i32.const 0x4a)) (i32.eq (local.get $does) (i32.const 0x4e)))
+    ;; J: as many, of what is called a JPEG. N, V: more.
+    (if
+      (i32.or
+        (i32.eq (local.get $does) (i32.const 0x4a))
+        (i32.or (i32.eq (local.get $does) (i32.const 0x4e)) (i32.eq (local.get $does) (i32.const 0x56))))
       (then
         (i32.store (i32.const 140) (i32.const 544))
         (i32.store (i32.const 144) (i32.const 4))
-        (return (call $info (i32.const 5000) (i32.const 5000)))))
+        (return
+          (call $info
+            (select (i32.const 5000) (i32.const 6000) (i32.eq (local.get $does) (i32.const 0x4a)))
+            (i32.const 5000)))))
     ;; H: enough pixels for what it returns afterwards.
     (if (i32.eq (local.get $does) (i32.const 0x48))
       (then (return (call $info (i32.const 2000) (i32.const 2000)))))

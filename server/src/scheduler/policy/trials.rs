@@ -8,7 +8,7 @@
 //! - a narrow one, where the wide lane is preferred against what was measured, or where the narrow lanes' durations raise
 //!   the objective although none of them runs;
 //! - a narrow one, where the wide lane has run one lone request after the other and whoever came meanwhile was refused,
-//!   because narrow lanes were slow when they last ran. What they did then counts half with each such trial.
+//!   because narrow lanes were slow when they last ran. What they did then counts half with each time that one is due.
 //!
 //! The first trial comes soon, and each doubles the distance to the next: what is lost by lanes that really are slower
 //! goes towards one request in [`RAREST`].
@@ -97,7 +97,7 @@ impl<J: Job> BatchPolicy<J> {
         }
         let shut_out = shut_out && other == Lane::Narrow;
         if shut_out {
-            self.profiles.narrow.forget_older_half();
+            self.profiles.narrow.fade();
         }
         let on = |lane| self.profiles.of(lane).expected(rows);
         // Where the quantile is in doubt, the mean must do.

@@ -81,8 +81,8 @@ fn an_objective_that_a_noisy_measurement_raised_comes_down_although_the_wide_lan
     assert_eq!(count(&lone(&mut policy, 1_000, (15, 9)), Lane::Narrow), 0);
 }
 
-/// A request every 4 ms for so long, twice what two narrow lanes of 15 ms can run; gives how many were run.
-fn overload(policy: &mut BatchPolicy<TestJob>, from_ms: u64, for_ms: u64) -> usize {
+/// A request every 4 ms for so long, with 100 ms of its caller's or of the objective, twice what two narrow lanes of 15 ms can run; gives how many were run.
+fn overload(policy: &mut BatchPolicy<TestJob>, own: bool, from_ms: u64, for_ms: u64) -> usize {
     let mut running: Vec<(u64, RunId)> = Vec::new();
     let mut ran = 0;
     for at in from_ms..from_ms + for_ms {
@@ -91,8 +91,8 @@ fn overload(policy: &mut BatchPolicy<TestJob>, from_ms: u64, for_ms: u64) -> usi
             policy.completed(now, id, Some(ms(1)));
         }
         if at % 4 == 0 {
-            let deadline = policy.deadline(now, None);
-            let _ = policy.submit(now, TestJob { deadline, ..job(at as usize) });
+            let deadline = policy.deadline(now, own.then_some(now + ms(100)));
+            let _ = policy.submit(now, TestJob { deadline, own, ..job(at as usize) });
         }
         while let Some(batch) = policy.dispatch(now).batch {
             ran += batch.rows;
@@ -108,14 +108,22 @@ fn overload(policy: &mut BatchPolicy<TestJob>, from_ms: u64, for_ms: u64) -> usi
 #[test]
 fn narrow_lanes_that_were_slow_for_a_while_come_back_although_the_wide_lane_serves_whoever_is_alone() {
     // What callers who try again at once do to a processor: some runs take several times as long as others.
-    for slowest in [60, 90, 150, 1_000] {
-        let mut policy = machine(15, 9, Some(ms(100)));
+    for (slowest, every, own) in [
+        (60, 4, false),
+        (90, 4, false),
+        (150, 4, false),
+        (1_000, 4, false),
+        (80, 1, true),
+        (95, 1, true),
+        (150, 1, true),
+    ] {
+        let mut policy = machine(15, 9, (!own).then_some(ms(100)));
         for run in 0..200 {
-            let took = ms(if run % 4 == 3 { slowest } else { 20 });
+            let took = ms(if run % every == every - 1 { slowest } else { 20 });
             policy.ends(ms(run * 1_000), Lane::Narrow, 1, Some(took));
         }
-        let ran = overload(&mut policy, 200_000, 5_000);
-        let later = overload(&mut policy, 205_050, 1_000);
-        assert!(later >= 120, "{slowest} ms: {later} of 133, and {ran} in 5 s before");
+        let ran = overload(&mut policy, own, 200_000, 10_000);
+        let later = overload(&mut policy, own, 210_050, 1_000);
+        assert!(later >= 120, "{slowest} ms: {later} of 133, and {ran} in 10 s before");
     }
 }
