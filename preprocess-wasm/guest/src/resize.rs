@@ -122,7 +122,7 @@ impl Options {
 /// makes no difference but for rounding.
 pub fn resize(image: &Rgb, orientation: Orientation, options: &Options) -> Result<(Rgb, Placement), Error> {
     let target = Target::new((image.width, image.height), orientation, options);
-    let pixels = target.resample(image)?;
+    let pixels = target.resample(image, 1.0)?;
     Ok(target.finish(pixels))
 }
 
@@ -152,16 +152,15 @@ impl Target {
         Self { plan, orientation, options: *options, stored, visible, inner }
     }
 
-    /// Resamples the stored image, which may have been decoded at a fraction of its size.
-    pub(crate) fn resample(&self, image: &Rgb) -> Result<Vec<u8>, Error> {
-        let scale = |decoded: u32, stored: u32, visible: f64| {
-            (visible * f64::from(decoded) / f64::from(stored)).min(f64::from(decoded))
-        };
-        let visible = (
-            scale(image.width, self.stored.0, self.visible.0),
-            scale(image.height, self.stored.1, self.visible.1),
-        );
-        resample(image, self.inner, visible, self.options.filter)
+    /// Resamples the stored image, of which `scale` is left in each direction. Its last pixels may be those of a whole block, and
+    /// lie partly beyond it.
+    pub(crate) fn resample(&self, image: &Rgb, scale: f64) -> Result<Vec<u8>, Error> {
+        let from = |stored: u32, visible: f64| (f64::from(stored) - visible) / 2.0 * scale;
+        let (left, top) = (from(self.stored.0, self.visible.0), from(self.stored.1, self.visible.1));
+        let length = |image: u32, from: f64, visible: f64| (visible * scale).min(f64::from(image) - from);
+        let width = length(image.width, left, self.visible.0);
+        let height = length(image.height, top, self.visible.1);
+        resample(image, self.inner, [left, top, width, height], self.options.filter)
     }
 
     /// Turns what was resampled upright, and puts it into its place.
@@ -242,7 +241,7 @@ impl Plan {
     }
 }
 
-fn resample(image: &Rgb, size: (u32, u32), visible: (f64, f64), filter: Filter) -> Result<Vec<u8>, Error> {
+fn resample(image: &Rgb, size: (u32, u32), part: [f64; 4], filter: Filter) -> Result<Vec<u8>, Error> {
     let algorithm = match filter {
         Filter::Nearest => ResizeAlg::Nearest,
         Filter::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
@@ -258,10 +257,8 @@ fn resample(image: &Rgb, size: (u32, u32), visible: (f64, f64), filter: Filter) 
     let mut pixels = vec![0; size.0 as usize * size.1 as usize * 3];
     let mut target =
         TypedImage::<U8x3>::from_buffer(size.0, size.1, &mut pixels).map_err(|error| failed(&error))?;
-    let left = (f64::from(image.width) - visible.0) / 2.0;
-    let top = (f64::from(image.height) - visible.1) / 2.0;
-    let options =
-        ResizeOptions::new().resize_alg(algorithm).use_alpha(false).crop(left, top, visible.0, visible.1);
+    let [left, top, width, height] = part;
+    let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false).crop(left, top, width, height);
     Resizer::new().resize_typed(&source, &mut target, &options).map_err(|error| failed(&error))?;
     Ok(pixels)
 }

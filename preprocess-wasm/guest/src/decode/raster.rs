@@ -50,7 +50,7 @@ impl<'a> Raster<'a> {
             return Ok(pixels);
         }
         let (width, height) = self.size;
-        target.resample(&whole(width, height, self.decode()?)?)
+        target.resample(&whole(width, height, self.decode()?)?, 1.0)
     }
 
     /// RGB as stored, transparency laid over white.
