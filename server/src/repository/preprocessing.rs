@@ -1,6 +1,7 @@
 //! A model's own preprocessing: `preprocess.wasm` in its folder, instead of the component that all share.
 
 use std::collections::HashMap;
+use std::io;
 
 use convoy_proto::inference::ModelParameter;
 use sandbox::{Sandbox, SandboxConfig};
@@ -45,7 +46,8 @@ pub(crate) fn id(vision: &VisionInput, sandbox: Option<&Sandbox>) -> String {
 /// When there is one that cannot be used.
 pub(crate) fn load(source: &ModelSource, shared: Option<&Sandbox>) -> Result<Option<Sandbox>, LoadError> {
     let path = source.folder.join(COMPONENT_FILE);
-    if !path.exists() {
+    // A link that leads nowhere, or a file that cannot be seen, is no missing one: without it other pixels would be served.
+    if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return Ok(None);
     }
     let made = match shared {

@@ -147,6 +147,15 @@ async fn it_is_used_for_its_model_and_replaced_with_it() {
     let error = load(&server).await.unwrap_err();
     assert!(error.code() == Code::InvalidArgument && error.message().contains("preprocess.wasm"), "{error}");
     assert_eq!(found("own").await, 0);
+    #[cfg(unix)]
+    {
+        fs::remove_file(component(root.path())).unwrap();
+        std::os::unix::fs::symlink("nowhere", component(root.path())).unwrap();
+        let error = load(&server).await.unwrap_err();
+        assert!(error.message().contains("preprocess.wasm"), "a link that leads nowhere: {error}");
+        assert_eq!(found("own").await, 0);
+        fs::remove_file(component(root.path())).unwrap();
+    }
 
     fs::write(component(root.path()), sandbox::component_bytes()).unwrap();
     load(&server).await.unwrap();
