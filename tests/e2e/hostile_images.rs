@@ -230,6 +230,9 @@ async fn flood(count: usize, good: usize, large: Option<Bytes>) -> (Good, Good) 
     // images: no hostile one has been seen when memory is looked at.
     let photo = photo::bytes().into();
     good_images(&base, &photo, GOOD_CLIENTS + HOSTILE_CLIENTS, good, Arc::clone(&stopped)).await;
+    for image in photo::of_other_lanes() {
+        good_images(&base, &image.into(), GOOD_CLIENTS, 2 * GOOD_CLIENTS, Arc::clone(&stopped)).await;
+    }
     let alone = good_ones(&base, large.as_ref(), good, stopped).await;
     let before = resident(&process);
     let (hostile, beside) = hostile_images(&base, count, good, large).await;

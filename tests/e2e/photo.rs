@@ -2,7 +2,9 @@
 
 use image::codecs::jpeg::JpegEncoder;
 use image::imageops::{self, FilterType};
+use image::{ImageFormat, RgbImage};
 use serde::Deserialize;
+use std::io::Cursor;
 use std::path::PathBuf;
 
 /// Pixels.
@@ -50,11 +52,23 @@ pub(crate) fn bytes() -> Vec<u8> {
 
 /// The photo with 12 megapixels, of which `decode: auto` decodes a quarter in each direction.
 pub(crate) fn enlarged() -> Vec<u8> {
-    let photo = image::load_from_memory(&bytes()).unwrap().into_rgb8();
-    let large = imageops::resize(&photo, 4000, 3000, FilterType::CatmullRom);
     let mut jpeg = Vec::new();
-    JpegEncoder::new_with_quality(&mut jpeg, 90).encode_image(&large).unwrap();
+    JpegEncoder::new_with_quality(&mut jpeg, 90).encode_image(&of_size(4000, 3000)).unwrap();
     jpeg
+}
+
+/// The photo as images that the sandbox decodes in each lane behind the quick one.
+pub(crate) fn of_other_lanes() -> [Vec<u8>; 3] {
+    let mut longest = Vec::new();
+    JpegEncoder::new_with_quality(&mut longest, 50).encode_image(&of_size(5200, 5000)).unwrap();
+    let mut png = Cursor::new(Vec::new());
+    of_size(2500, 2000).write_to(&mut png, ImageFormat::Png).unwrap();
+    [enlarged(), longest, png.into_inner()]
+}
+
+fn of_size(width: u32, height: u32) -> RgbImage {
+    let photo = image::load_from_memory(&bytes()).unwrap().into_rgb8();
+    imageops::resize(&photo, width, height, FilterType::CatmullRom)
 }
 
 /// Fails unless `detections` are those of the photo: a bus and a car where they are, best first, vehicles only.
