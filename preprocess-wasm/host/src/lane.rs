@@ -3,7 +3,7 @@
 //! Most images take milliseconds; a few take seconds, and whoever wants to harm sends only such. In one queue the few would
 //! make the many wait. So there are four lanes with threads of their own. Every image begins in the quick one. One whose header
 //! says that it is larger begins again in that for large ones; one that turns out to be longer work than its header says, by the
-//! time or memory it has taken, in one that those do not wait for. What the threads of the other lanes do, those of the quick one
+//! time it has taken, in one that those do not wait for; one that wants much memory, in the slow one. What the threads of the other lanes do, those of the quick one
 //! and of the model go before.
 
 use std::time::Duration;

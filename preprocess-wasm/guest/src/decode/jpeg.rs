@@ -15,6 +15,7 @@ pub(super) struct Jpeg<'a> {
     bytes: &'a [u8],
     decoder: jpeg_decoder::Decoder<&'a [u8]>,
     transform: Option<ColorTransform>,
+    /// Of what the decoder gives.
     size: (u32, u32),
     pixel_format: PixelFormat,
     markers: Markers,
@@ -55,10 +56,11 @@ impl<'a> Jpeg<'a> {
         {
             return Ok(pixels);
         }
-        let ((mut width, mut height), mut scale) = (self.size, 1.0);
+        let mut scale = 1.0;
         if options.decode == Decode::Auto && options.filter != Filter::Nearest {
-            (width, height, scale) = self.scale(target)?;
+            scale = self.scale(target)?;
         }
+        let (width, height) = self.size;
         target.resample(&whole(width, height, self.decode()?)?, scale)
     }
 
@@ -76,21 +78,20 @@ impl<'a> Jpeg<'a> {
         self.transform.is_some() || !jpeg.is_named_rgb()
     }
 
-    /// Lets the decoder scale to the smaller of a quarter and a half that has twice the target's pixels in each direction. Gives that
-    /// size, which is rounded up, and the scale.
-    fn scale(&mut self, target: &Target) -> Result<(u32, u32, f64), Error> {
+    /// Lets the decoder scale to the smaller of a quarter and a half that has twice the target's pixels in each direction. Gives the
+    /// scale; the size is then what the decoder will give, rounded up.
+    fn scale(&mut self, target: &Target) -> Result<f64, Error> {
         let is_enough = |eighths: &u32| {
             let scale = f64::from(*eighths) / 8.0;
             target.visible.0 * scale >= 2.0 * f64::from(target.inner.0)
                 && target.visible.1 * scale >= 2.0 * f64::from(target.inner.1)
         };
         // At an eighth the decoder gives the mean of each block, of which colour mostly has half as many: more than a level off.
-        let Some(eighths) = [2, 4].into_iter().find(is_enough) else {
-            return Ok((self.size.0, self.size.1, 1.0));
-        };
+        let Some(eighths) = [2, 4].into_iter().find(is_enough) else { return Ok(1.0) };
         let side = |pixels: u32| u16::try_from((pixels * eighths).div_ceil(8)).unwrap_or(u16::MAX);
         let (width, height) = self.decoder.scale(side(self.size.0), side(self.size.1)).map_err(classify)?;
-        Ok((u32::from(width), u32::from(height), f64::from(eighths) / 8.0))
+        self.size = (u32::from(width), u32::from(height));
+        Ok(f64::from(eighths) / 8.0)
     }
 
     /// RGB as stored. Data that end before the image's end marker are truncated, never a half grey image.
