@@ -56,6 +56,13 @@ impl Trials {
         (self.refused, self.passed) = (false, 0);
     }
 
+    /// Takes in that a lone request is for the wide lane.
+    fn note_wide(&mut self) {
+        if self.refused {
+            self.passed = self.passed.saturating_add(1);
+        }
+    }
+
     /// Whether narrow lanes may be slow in memory only, and are not used for that.
     fn are_shut_out(&self) -> bool {
         self.passed >= SHUT_OUT
@@ -84,18 +91,18 @@ impl<J: Job> BatchPolicy<J> {
         let measured = wide.measured(rows) < narrow.measured(rows);
         let learned = wide.expected(rows) < narrow.expected(rows).mul_f64(QUICKER);
         let raised = self.plan.objective > self.limits.slo;
-        let shut_out = self.trials.are_shut_out();
-        let (preferred, other, is_doubted) = match measured || learned {
+        let is_wide_preferred = measured || learned;
+        let shut_out = is_wide_preferred && self.trials.are_shut_out();
+        let (preferred, other, is_doubted) = match is_wide_preferred {
             true => (Lane::Wide, Lane::Narrow, !measured || raised || shut_out),
             false => (Lane::Narrow, Lane::Wide, true),
         };
-        if preferred == Lane::Wide && self.trials.refused {
-            self.trials.passed = self.trials.passed.saturating_add(1);
+        if is_wide_preferred {
+            self.trials.note_wide();
         }
         if !is_doubted || !self.trials.is_due() {
             return preferred;
         }
-        let shut_out = shut_out && other == Lane::Narrow;
         if shut_out {
             self.profiles.narrow.fade();
         }
