@@ -102,6 +102,25 @@ async fn good_images(
     sending.join_all().await.into_iter().flatten().collect()
 }
 
+/// `image` from so many clients at once, from each until it is answered: all together may be more than the sandbox does in time.
+async fn send_at_once(base: &str, image: &Bytes, clients: usize) {
+    let mut sending = JoinSet::new();
+    for _ in 0..clients {
+        let (base, image, client) = (base.to_owned(), image.clone(), Client::new());
+        sending.spawn(async move {
+            loop {
+                let (status, text) = predict(&client, &base, image.clone()).await;
+                if status == 200 {
+                    return;
+                }
+                assert_eq!(status, 429, "{text}");
+                sleep(Duration::from_millis(50)).await;
+            }
+        });
+    }
+    sending.join_all().await;
+}
+
 /// What good images took.
 struct Good {
     photos: Latencies,
@@ -233,6 +252,9 @@ async fn flood(count: usize, good: usize, large: Option<Bytes>) -> (Good, Good) 
     for image in photo::of_other_lanes() {
         good_images(&base, &image.into(), GOOD_CLIENTS, 2 * GOOD_CLIENTS, Arc::clone(&stopped)).await;
     }
+    // So many of those take turns in the slow lane, each in a place of its own in memory.
+    let [_, (_, long), _] = photo::long_ones();
+    send_at_once(&base, &long.into(), HOSTILE_CLIENTS).await;
     let alone = good_ones(&base, large.as_ref(), good, stopped).await;
     let before = resident(&process);
     let (hostile, beside) = hostile_images(&base, count, good, large).await;
@@ -256,6 +278,52 @@ async fn flood(count: usize, good: usize, large: Option<Bytes>) -> (Good, Good) 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_hostile_images_leave_no_memory_behind_and_good_ones_are_answered() {
     flood(160, 40, None).await;
+}
+
+/// `cargo test --release -p e2e --test e2e -- --ignored --nocapture long_images`: images that themselves take from a tenth to half a
+/// second share a lane with bombs, in turns. Beside clients that send nothing but such, all are answered.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a minute, and times"]
+#[allow(clippy::print_stderr)]
+async fn long_images_are_answered_beside_bombs() {
+    /// Clients that send nothing but bombs.
+    const CLIENTS: usize = 12;
+    let (_process, base) = convoy();
+    let bombs: Vec<Bytes> = corpus()
+        .into_iter()
+        .filter(|(name, _, _)| name.starts_with("bomb_") && !name.contains("declared"))
+        .map(|(_, image, _)| image)
+        .collect();
+    let bombs = Arc::new(bombs);
+    let once = Arc::new(AtomicBool::new(true));
+    let mut sending = JoinSet::new();
+    let mut good = Vec::new();
+    for (name, image) in photo::long_ones() {
+        let image = Bytes::from(image);
+        let alone = Latencies::of(good_images(&base, &image, 1, 8, Arc::clone(&once)).await);
+        good.push((name, image, alone));
+    }
+    for client in 0..CLIENTS {
+        let (base, bombs) = (base.clone(), Arc::clone(&bombs));
+        sending.spawn(async move {
+            let own = Client::new();
+            for image in bombs.iter().cycle().skip(client) {
+                let (status, text) = predict(&own, &base, image.clone()).await;
+                assert!([200, 400, 413, 429].contains(&status), "{status} {text}");
+                if status == 429 {
+                    sleep(Duration::from_millis(50)).await;
+                }
+            }
+        });
+    }
+    for (name, image, alone) in good {
+        let beside = Latencies::of(good_images(&base, &image, 1, 12, Arc::clone(&once)).await);
+        eprintln!("{name}: alone {alone}; beside {CLIENTS} clients that send bombs {beside}");
+    }
+    sending.abort_all();
+    while let Some(client) = sending.join_next().await {
+        assert!(client.is_err_and(|error| error.is_cancelled()), "they send for ever");
+    }
 }
 
 /// `cargo test --release -p e2e --test e2e -- --ignored --nocapture two_thousand`, on a machine that does nothing else: it

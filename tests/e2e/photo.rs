@@ -66,6 +66,25 @@ pub(crate) fn of_other_lanes() -> [Vec<u8>; 3] {
     [enlarged(), longest, png.into_inner()]
 }
 
+/// The photo as images that take over a tenth of a second, with what they are.
+pub(crate) fn long_ones() -> [(&'static str, Vec<u8>); 3] {
+    let progressive = |width: u16, height: u16| {
+        let mut jpeg = Vec::new();
+        let mut encoder = jpeg_encoder::Encoder::new(&mut jpeg, 90);
+        encoder.set_progressive(true);
+        let pixels = of_size(width.into(), height.into()).into_raw();
+        encoder.encode(&pixels, width, height, jpeg_encoder::ColorType::Rgb).unwrap();
+        jpeg
+    };
+    let mut png = Cursor::new(Vec::new());
+    of_size(4000, 3000).write_to(&mut png, ImageFormat::Png).unwrap();
+    [
+        ("progressive JPEG of 6 megapixels", progressive(2828, 2121)),
+        ("progressive JPEG of 12 megapixels", progressive(4000, 3000)),
+        ("PNG of 12 megapixels", png.into_inner()),
+    ]
+}
+
 fn of_size(width: u32, height: u32) -> RgbImage {
     let photo = image::load_from_memory(&bytes()).unwrap().into_rgb8();
     imageops::resize(&photo, width, height, FilterType::CatmullRom)

@@ -1,13 +1,11 @@
-//! What one instance may use: linear memory and tables through wasmtime's limiter, time through its epochs.
+//! What one instance may use: linear memory and tables through wasmtime's limiter. Of its time [`Watch`] keeps account.
 
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use wasmtime::ResourceLimiter;
+use wasmtime::{ResourceLimiter, Store};
 
-use crate::ticker::TICK;
+use crate::watch::Watch;
 
 /// Elements that all tables of an instance may have together: function pointers, of which the embedded guest has some hundreds.
 pub(crate) const MAX_TABLE_ELEMENTS: usize = 20_000;
@@ -27,6 +25,52 @@ pub trait MemoryMeter: Send + Sync {
 pub(crate) struct Budget {
     pub(crate) memory: Memory,
     pub(crate) watch: Watch,
+    /// Those that the image's header declares; none until that was read.
+    pub(crate) pixels: u64,
+}
+
+/// An instance. wasmtime drops a store's data before what the store holds; so what the instance is counted by is kept until its
+/// memory is free.
+pub(crate) struct Instance {
+    // It is dropped first.
+    pub(crate) store: Store<Budget>,
+    _charge: Arc<Charge>,
+}
+
+impl Instance {
+    pub(crate) fn new(store: Store<Budget>) -> Self {
+        let charge = Arc::clone(&store.data().memory.charge);
+        Self { store, _charge: charge }
+    }
+}
+
+/// The linear memory that an instance has, as its meter was told. It is given back when nobody holds this any more.
+struct Charge {
+    meter: Option<Arc<dyn MemoryMeter>>,
+    bytes: AtomicUsize,
+}
+
+impl Charge {
+    /// Whether there is room for so many more.
+    fn grow(&self, bytes: usize) -> bool {
+        let taken = self.meter.as_ref().is_none_or(|meter| meter.grow(bytes));
+        if taken {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if let Some(meter) = &self.meter {
+            meter.shrink(self.bytes());
+        }
+    }
 }
 
 /// Counts the linear memory of one instance, and the elements of its tables.
@@ -34,9 +78,8 @@ pub(crate) struct Memory {
     limit_bytes: usize,
     /// What it may have where it runs now.
     lane_bytes: usize,
-    used_bytes: usize,
+    charge: Arc<Charge>,
     table_elements: usize,
-    meter: Option<Arc<dyn MemoryMeter>>,
     refused: Option<Refused>,
 }
 
@@ -50,7 +93,8 @@ enum Refused {
 
 impl Memory {
     pub(crate) fn new(limit_bytes: usize, meter: Option<Arc<dyn MemoryMeter>>) -> Self {
-        Self { limit_bytes, lane_bytes: usize::MAX, used_bytes: 0, table_elements: 0, meter, refused: None }
+        let charge = Arc::new(Charge { meter, bytes: AtomicUsize::new(0) });
+        Self { limit_bytes, lane_bytes: usize::MAX, charge, table_elements: 0, refused: None }
     }
 
     /// From now on the instance may have `limit_bytes`, though no more than `lane_bytes`, if any, where it runs now. What it
@@ -90,7 +134,8 @@ impl ResourceLimiter for Memory {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let used = self.used_bytes.saturating_add(desired.saturating_sub(current));
+        let more = desired.saturating_sub(current);
+        let used = self.charge.bytes().saturating_add(more);
         if used > self.limit_bytes || maximum.is_some_and(|maximum| desired > maximum) {
             self.refused = Some(Refused::Limit);
             return Ok(false);
@@ -99,13 +144,10 @@ impl ResourceLimiter for Memory {
             self.refused = Some(Refused::Lane);
             return Ok(false);
         }
-        if let Some(meter) = &self.meter
-            && !meter.grow(used - self.used_bytes)
-        {
+        if !self.charge.grow(more) {
             self.refused = Some(Refused::Meter);
             return Ok(false);
         }
-        self.used_bytes = used;
         self.refused = None;
         Ok(true)
     }
@@ -129,125 +171,6 @@ impl ResourceLimiter for Memory {
         Ok(true)
     }
 }
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        if let Some(meter) = &self.meter {
-            meter.shrink(self.used_bytes);
-        }
-    }
-}
-
-/// Until when, and for whom, an instance may run.
-#[derive(Debug, Clone)]
-pub(crate) struct Watch {
-    /// The end of the time that any image may take, on whatever thread.
-    latest: Instant,
-    /// The end of the time that the caller has.
-    pub(crate) deadline: Option<Instant>,
-    /// The end of what the instance does now.
-    pub(crate) slice: Option<Slice>,
-    /// Set when the caller has hung up.
-    pub(crate) abandoned: Arc<AtomicBool>,
-    /// Set when the sandbox stops.
-    pub(crate) stopping: Arc<AtomicBool>,
-}
-
-/// A bound on the processor time of the thread that runs an instance: what the instance did, however long it waited for a
-/// core. A guest has nothing else to wait for. So what is short does not depend on what the machine does besides.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Slice {
-    left: Duration,
-    /// The most that counts from one tick of the epoch to the next.
-    most_at_once: Duration,
-    /// The thread's time when it was looked at last.
-    seen: Duration,
-    reason: Interrupted,
-}
-
-impl Slice {
-    /// Begins now, on this thread; whoever is at work when it ends is interrupted with this reason.
-    pub(crate) fn of(length: Duration, reason: Interrupted) -> Self {
-        Self { left: length, most_at_once: Duration::MAX, seen: thread_time(), reason }
-    }
-
-    /// The same of the guest's time alone. While the host works for it, which is when an image is copied into its memory, no
-    /// tick is noticed, so what is longer than from one tick to the next was not the guest's.
-    pub(crate) fn without_the_hosts(length: Duration, reason: Interrupted) -> Self {
-        Self { most_at_once: TICK * 2, ..Self::of(length, reason) }
-    }
-
-    /// Whether it has ended, asked at a tick.
-    fn has_ended(&mut self) -> bool {
-        let now = thread_time();
-        let worked = now.saturating_sub(self.seen).min(self.most_at_once);
-        self.seen = now;
-        self.left = self.left.saturating_sub(worked);
-        self.left.is_zero()
-    }
-}
-
-/// Processor time that this thread has used.
-pub(crate) fn thread_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    // It is never negative.
-    Duration::try_from(time).unwrap_or_default()
-}
-
-/// Why an instance was interrupted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Interrupted {
-    Timeout,
-    Deadline,
-    Abandoned,
-    Stopping,
-    /// The header took longer than any header may.
-    Probe,
-    /// It took longer than its lane allows.
-    Slow,
-}
-
-impl Watch {
-    /// Of an instance that may run until `latest`, whatever else the machine does.
-    pub(crate) fn new(
-        latest: Instant,
-        deadline: Option<Instant>,
-        abandoned: Arc<AtomicBool>,
-        stopping: Arc<AtomicBool>,
-    ) -> Self {
-        Self { latest, deadline, slice: None, abandoned, stopping }
-    }
-
-    /// Asked at each tick of the epoch, on the instance's thread: whether the instance must end, and why.
-    pub(crate) fn interrupts(&mut self, now: Instant) -> Option<Interrupted> {
-        if self.stopping.load(Ordering::Relaxed) {
-            Some(Interrupted::Stopping)
-        } else if self.abandoned.load(Ordering::Relaxed) {
-            Some(Interrupted::Abandoned)
-        } else if self.deadline.is_some_and(|deadline| now >= deadline) {
-            Some(Interrupted::Deadline)
-        } else if now >= self.latest {
-            Some(Interrupted::Timeout)
-        } else {
-            self.slice.as_mut().and_then(|slice| slice.has_ended().then_some(slice.reason))
-        }
-    }
-}
-
-impl fmt::Display for Interrupted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Timeout => "it took longer than any image may",
-            Self::Deadline => "the caller's deadline passed",
-            Self::Abandoned => "the caller hung up",
-            Self::Stopping => "the sandbox stops",
-            Self::Probe => "its header took longer than any may",
-            Self::Slow => "it took longer than its lane allows",
-        })
-    }
-}
-
-impl std::error::Error for Interrupted {}
 
 #[cfg(test)]
 mod tests {
@@ -300,7 +223,6 @@ mod tests {
 
     #[test]
     fn a_meter_is_told_and_gets_everything_back() {
-        use std::sync::atomic::AtomicUsize;
         struct Meter(AtomicUsize);
         impl MemoryMeter for Meter {
             fn grow(&self, bytes: usize) -> bool {
@@ -320,64 +242,6 @@ mod tests {
         assert!(memory.was_refused_by_meter() && !memory.was_refused());
         drop(memory);
         assert_eq!(meter.0.load(Ordering::Relaxed), 70);
-    }
-
-    const HOUR: Duration = Duration::from_secs(3600);
-
-    #[test]
-    fn the_first_reason_to_stop_is_the_callers() {
-        let now = Instant::now();
-        let abandoned = Arc::new(AtomicBool::new(false));
-        let deadline = Some(now + Duration::from_secs(1));
-        let mut watch = Watch::new(now, deadline, Arc::clone(&abandoned), Arc::default());
-        let mut with_time = Watch { latest: now + HOUR, ..watch.clone() };
-        assert_eq!(with_time.interrupts(now), None);
-        assert_eq!(watch.interrupts(now), Some(Interrupted::Timeout));
-        assert_eq!(watch.interrupts(now + Duration::from_secs(1)), Some(Interrupted::Deadline));
-        assert_eq!(watch.interrupts(now + Duration::from_secs(3)), Some(Interrupted::Deadline));
-        abandoned.store(true, Ordering::Relaxed);
-        assert_eq!(watch.interrupts(now), Some(Interrupted::Abandoned));
-    }
-
-    #[test]
-    fn a_slice_ends_by_the_work_of_its_own_thread_and_all_time_by_the_clock() {
-        let now = Instant::now();
-        let watch = move |slice| Watch {
-            slice: Some(slice),
-            ..Watch::new(now + HOUR, None, Arc::default(), Arc::default())
-        };
-        let mut over = watch(Slice::of(Duration::ZERO, Interrupted::Probe));
-        assert_eq!(over.interrupts(now), Some(Interrupted::Probe));
-        let mut short = watch(Slice::of(Duration::from_millis(2), Interrupted::Slow));
-        while short.interrupts(now).is_none() {
-            std::hint::spin_loop();
-        }
-        assert_eq!(short.interrupts(now), Some(Interrupted::Slow));
-        // This thread has no such work behind it, and waiting is none; the clock goes on all the same.
-        let elsewhere = std::thread::spawn(move || {
-            let mut watch = watch(Slice::of(HOUR, Interrupted::Slow));
-            (watch.interrupts(now), watch.interrupts(now + HOUR))
-        });
-        assert_eq!(elsewhere.join().unwrap(), (None, Some(Interrupted::Timeout)));
-    }
-
-    #[test]
-    fn what_the_host_does_from_one_tick_to_the_next_does_not_count() {
-        let work = || {
-            let start = thread_time();
-            while thread_time() < start + TICK * 8 {
-                std::hint::spin_loop();
-            }
-        };
-        let ends = |mut slice: Slice| {
-            (0..20).find(|_| {
-                work();
-                slice.has_ended()
-            })
-        };
-        // Eight ticks' work is counted as two: a limit of five is reached by the third time.
-        assert_eq!(ends(Slice::without_the_hosts(TICK * 5, Interrupted::Probe)), Some(2));
-        assert_eq!(ends(Slice::of(TICK * 5, Interrupted::Slow)), Some(0));
     }
 
     #[test]

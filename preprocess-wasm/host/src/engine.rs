@@ -9,34 +9,27 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, Linker};
-use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, Trap, UpdateDeadline,
-};
+use wasmtime::{Engine, Store, Trap, UpdateDeadline};
 
-use crate::budget::{Budget, Interrupted, MAX_TABLE_ELEMENTS, Memory, MemoryMeter, Slice, Watch};
+use self::config::wasmtime_config;
+use crate::budget::{Budget, Instance, Memory, MemoryMeter};
 use crate::component::{EMBEDDED, bindings, wit};
 use crate::lane::Lane;
 use crate::ticker::Ticker;
+use crate::watch::{Interrupted, Slice, Watch};
 use crate::{ImageTensor, Limits, Preprocessed, Resize, SandboxConfig, SandboxError, convert};
 
-/// What a guest's calls may use of its thread's stack. The thread's own is larger, for wasmtime and us.
-const GUEST_STACK_BYTES: usize = 1 << 20;
+/// A thread's own stack; what a guest's calls may use of it is less, for wasmtime and us.
 pub(crate) const THREAD_STACK_BYTES: usize = 4 << 20;
 
 /// Besides pixels, what a result holds: a few short strings.
 const RESULT_SLACK_BYTES: usize = 1 << 20;
 
-/// What is made anew after an image by writing it, instead of being given back to the system: each page of it that the next
-/// image touches is then no page fault, of which a photo has 180. It is so much of the memory's beginning, and of each table's.
-const KEPT_RESIDENT_BYTES: usize = 4 << 20;
-
-/// Core instances in a component, memories in it, tables in it. The embedded one has one of each.
-const MAX_CORE_INSTANCES: u32 = 8;
-const MAX_MEMORIES: u32 = 1;
-const MAX_TABLES: u32 = 4;
-
 /// The answer to an image for which there is no room beside other work now.
 const NO_ROOM: SandboxError = SandboxError::Busy { retry_after: Duration::from_millis(500) };
+
+/// What a caller is told to wait at least who has waited in vain.
+const LEAST_RETRY_AFTER: Duration = Duration::from_millis(10);
 
 /// A component is no larger: that of a whole interpreter has about forty.
 const MAX_COMPONENT_BYTES: u64 = 256 << 20;
@@ -51,10 +44,12 @@ pub(crate) struct Allowance {
 pub(crate) enum Ended {
     /// That is the verdict.
     Verdict(SandboxError),
-    /// By its header, or the memory that it wants, it is work for this lane, and no quicker one.
-    Meant(Lane),
-    /// It took more time than its lane allows.
-    TooSlow,
+    /// By its header, or the time or the memory that it wants, it is work for this lane, and no quicker one.
+    Meant {
+        lane: Lane,
+        /// Those that the header declares.
+        pixels: u64,
+    },
 }
 
 impl From<SandboxError> for Ended {
@@ -66,7 +61,7 @@ impl From<SandboxError> for Ended {
 /// What a call gave, and the instance that gave it. To drop that is to make its memory anew, which the answer need not wait for.
 pub(crate) struct Done<T> {
     pub(crate) value: T,
-    pub(crate) instance: Store<Budget>,
+    pub(crate) instance: Instance,
 }
 
 /// A compiled component, ready to be instantiated.
@@ -159,26 +154,30 @@ impl Guest {
         allowance: Allowance,
         lane: Lane,
         call: impl FnOnce(&bindings::Preprocessor, &mut Store<Budget>) -> wasmtime::Result<Result<R, wit::Error>>,
-    ) -> Result<(wit::ImageInfo, R, Store<Budget>), Ended> {
-        let mut store = self.store(image.len(), allowance);
+    ) -> Result<(wit::ImageInfo, R, Instance), Ended> {
+        let mut instance = Instance::new(self.store(image.len(), allowance));
+        let store = &mut instance.store;
         let _running = self.ticker.running();
-        let guest = self.instantiate.instantiate(&mut store);
-        let guest = guest.map_err(|error| self.not_started(&error, image, &store.data().memory))?;
+        let guest = self.instantiate.instantiate(&mut *store);
+        let guest = guest.map_err(|error| self.not_started(&error, image, store.data()))?;
         let images = guest.convoy_preprocess_images();
-        let probed = images.call_probe(&mut store, image, self.limits.max_pixels);
-        let info = self.answer(probed, image, &store)?;
+        let probed = images.call_probe(&mut *store, image, self.limits.max_pixels);
+        let info = self.answer(probed, image, store)?;
         let size = self.size(&info)?;
         let meant = Lane::of(&info.format, size, resize);
+        let pixels = u64::from(size.0) * u64::from(size.1);
         if meant > lane {
-            return Err(Ended::Meant(meant));
+            return Err(Ended::Meant { lane: meant, pixels });
         }
         let budget = store.data_mut();
+        budget.pixels = pixels;
         budget.memory.allow(self.limits.decode_memory(image.len(), size, resize), lane.memory());
         budget.watch.slice = lane.slice();
         // What wasmtime may copy out of the guest, however long a list it returns.
         store.set_hostcall_fuel(resize.pixel_bytes() + RESULT_SLACK_BYTES);
-        let result = call(&guest, &mut store);
-        Ok((info, self.answer(result, image, &store)?, store))
+        let result = call(&guest, store);
+        let value = self.answer(result, image, store)?;
+        Ok((info, value, instance))
     }
 
     /// A store with what reading a header may use.
@@ -186,16 +185,14 @@ impl Guest {
         let Allowance { mut watch, meter } = allowance;
         watch.slice = Some(Slice::without_the_hosts(Limits::PROBE_TIME, Interrupted::Probe));
         let memory = Memory::new(self.limits.probe_memory(image_bytes), meter);
-        let mut store = Store::new(&self.engine, Budget { memory, watch });
+        let mut store = Store::new(&self.engine, Budget { memory, watch, pixels: 0 });
         store.limiter(|budget| &mut budget.memory);
         store.set_hostcall_fuel(RESULT_SLACK_BYTES);
         // Without a deadline a store would trap at once.
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|mut context| {
-            match context.data_mut().watch.interrupts(Instant::now()) {
-                Some(reason) => Err(wasmtime::Error::new(reason)),
-                None => Ok(UpdateDeadline::Continue(1)),
-            }
+        store.epoch_deadline_callback(|mut context| match context.data_mut().watch.at_tick() {
+            Some(reason) => Err(wasmtime::Error::new(reason)),
+            None => Ok(UpdateDeadline::Continue(1)),
         });
         store
     }
@@ -236,44 +233,54 @@ impl Guest {
         image: &[u8],
         store: &Store<Budget>,
     ) -> Result<R, Ended> {
-        let memory = &store.data().memory;
+        let budget = store.data();
+        let memory = &budget.memory;
         match result {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(_)) if memory.was_refused_by_meter() => Err(Ended::Verdict(NO_ROOM)),
-            Ok(Err(_)) if memory.was_refused_by_lane() => Err(Ended::Meant(Lane::Slow)),
+            Ok(Err(_)) if memory.was_refused_by_lane() => Err(meant_slow(budget.pixels)),
             Ok(Err(wit::Error::OutOfMemory)) => Err(Ended::Verdict(out_of_memory(memory))),
             Ok(Err(error)) => Err(Ended::Verdict(convert::error(error, &self.limits))),
-            Err(error) => Err(self.stopped(&error, image, memory)),
+            Err(error) => Err(self.stopped(&error, image, budget)),
         }
     }
 
     /// Why there is no instance: one that needs more memory than it may have is no trap.
-    fn not_started(&self, error: &wasmtime::Error, image: &[u8], memory: &Memory) -> Ended {
+    fn not_started(&self, error: &wasmtime::Error, image: &[u8], budget: &Budget) -> Ended {
+        let memory = &budget.memory;
         if memory.was_refused_by_meter() {
             NO_ROOM.into()
         } else if memory.was_refused() {
             out_of_memory(memory).into()
         } else {
-            self.stopped(error, image, memory)
+            self.stopped(error, image, budget)
         }
     }
 
-    /// Why an instance ended without a result.
-    fn stopped(&self, error: &wasmtime::Error, image: &[u8], memory: &Memory) -> Ended {
-        match error.downcast_ref::<Interrupted>() {
-            Some(Interrupted::Timeout) => {
-                return SandboxError::OutOfTime { limit: self.limits.timeout }.into();
-            }
-            Some(Interrupted::Probe) => {
-                return SandboxError::OutOfTime { limit: Limits::PROBE_TIME }.into();
-            }
+    /// What becomes of an image of so many pixels, if that is known, whose instance was interrupted, or never made.
+    pub(crate) fn interrupted(&self, reason: Interrupted, pixels: u64) -> Ended {
+        Ended::Verdict(match reason {
+            Interrupted::Timeout => SandboxError::OutOfTime { limit: self.limits.timeout },
+            Interrupted::Probe => SandboxError::OutOfTime { limit: Limits::PROBE_TIME },
             // Nobody hears the verdict on an abandoned image.
-            Some(Interrupted::Deadline | Interrupted::Abandoned) => {
-                return SandboxError::DeadlineExceeded.into();
-            }
-            Some(Interrupted::Stopping) => return SandboxError::Stopped.into(),
-            Some(Interrupted::Slow) => return Ended::TooSlow,
-            None => {}
+            Interrupted::Deadline | Interrupted::Abandoned => SandboxError::DeadlineExceeded,
+            Interrupted::Stopping => SandboxError::Stopped,
+            Interrupted::Late => self.busy(),
+            Interrupted::Evicted => NO_ROOM,
+            Interrupted::Slow => return meant_slow(pixels),
+        })
+    }
+
+    /// The answer to an image that has waited for as long as one may.
+    pub(crate) fn busy(&self) -> SandboxError {
+        SandboxError::Busy { retry_after: self.limits.timeout.max(LEAST_RETRY_AFTER) }
+    }
+
+    /// Why an instance ended without a result.
+    fn stopped(&self, error: &wasmtime::Error, image: &[u8], budget: &Budget) -> Ended {
+        let &Budget { ref memory, pixels, .. } = budget;
+        if let Some(&reason) = error.downcast_ref::<Interrupted>() {
+            return self.interrupted(reason, pixels);
         }
         // An allocator that got no memory stops its program so. A stack that is too deep, or a wild pointer, has another cause.
         let gave_up = error.downcast_ref::<Trap>() == Some(&Trap::UnreachableCodeReached);
@@ -281,7 +288,7 @@ impl Guest {
             return NO_ROOM.into();
         }
         if gave_up && memory.was_refused_by_lane() {
-            return Ended::Meant(Lane::Slow);
+            return meant_slow(pixels);
         }
         if gave_up && memory.was_refused() {
             return out_of_memory(memory).into();
@@ -292,6 +299,10 @@ impl Guest {
         };
         SandboxError::Trapped { detail, image_sha256: sha256(image) }.into()
     }
+}
+
+fn meant_slow(pixels: u64) -> Ended {
+    Ended::Meant { lane: Lane::Slow, pixels }
 }
 
 fn out_of_memory(memory: &Memory) -> SandboxError {
@@ -305,35 +316,6 @@ fn sha256(bytes: &[u8]) -> String {
         let _ = write!(hex, "{byte:02x}");
         hex
     })
-}
-
-fn wasmtime_config(config: &SandboxConfig) -> Config {
-    // Each lane has as many threads, and one more instance is made to see whether the component starts.
-    let workers = u32::try_from(config.workers).unwrap_or(u32::MAX);
-    let instances = workers.saturating_mul(Lane::ALL.len() as u32).saturating_add(1);
-    let mut pool = PoolingAllocationConfig::default();
-    pool.total_component_instances(instances)
-        .total_core_instances(instances.saturating_mul(MAX_CORE_INSTANCES))
-        .total_memories(instances.saturating_mul(MAX_MEMORIES))
-        .total_tables(instances.saturating_mul(MAX_TABLES))
-        .max_core_instances_per_component(MAX_CORE_INSTANCES)
-        .max_memories_per_component(MAX_MEMORIES)
-        .max_tables_per_component(MAX_TABLES)
-        .max_memory_size(config.limits.memory_bytes)
-        .table_elements(MAX_TABLE_ELEMENTS)
-        .linear_memory_keep_resident(KEPT_RESIDENT_BYTES)
-        .table_keep_resident(KEPT_RESIDENT_BYTES)
-        // A scan for the pages that were written passes over those that the system has swapped out, and the next image's
-        // instance would find them (bytecodealliance/wasmtime#14357). Without it the beginning of the memory is made anew
-        // whatever was written, and the rest given back.
-        .pagemap_scan(Enabled::No);
-    let mut wasmtime = Config::new();
-    wasmtime
-        .wasm_component_model(true)
-        .epoch_interruption(true)
-        .max_wasm_stack(GUEST_STACK_BYTES)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    wasmtime
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, SandboxError> {
@@ -378,3 +360,5 @@ fn unusable(what: &str, error: &wasmtime::Error) -> SandboxError {
     let error = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
     SandboxError::Component { detail: format!("{what}: {error}") }
 }
+
+mod config;

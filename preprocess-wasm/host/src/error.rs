@@ -81,8 +81,9 @@ pub enum SandboxError {
         /// SHA-256 of the encoded image in lower-case hex, by which an operator finds it again: a log holds no images.
         image_sha256: String,
     },
-    /// The server's: the queue is full, the image has waited in it for longer than
-    /// [`Limits::timeout`](crate::Limits::timeout), or a [meter](crate::MemoryMeter) had no room. Nothing was done; the same request may be sent again.
+    /// The server's: the queue is full, the image has waited in it and for its turn for longer than
+    /// [`Limits::timeout`](crate::Limits::timeout), its memory was needed for others while it waited, or a
+    /// [meter](crate::MemoryMeter) had no room. The same request may be sent again.
     #[error("Too many images are being preprocessed: try again in {} ms.", retry_after.as_millis())]
     Busy {
         /// When a place is likely to be free.

@@ -1,14 +1,14 @@
 //! Which images wait for which.
 //!
 //! Most images take milliseconds; a few take seconds, and whoever wants to harm sends only such. In one queue the few would
-//! make the many wait. So there are four lanes with threads of their own. Every image begins in the quick one. One whose header
-//! says that it is larger begins again in that for large ones; one that turns out to be longer work than its header says, by the
-//! time it has taken, in one that those do not wait for; one that wants much memory, in the slow one. What the threads of the other lanes do, those of the quick one
-//! and of the model go before.
+//! make the many wait. So there are three lanes with threads of their own. Every image begins in the quick one. One whose header
+//! says that it is larger begins again in that for large ones. One that turns out to be longer work than its header says, by the
+//! time it has taken or the memory that it wants, begins again in the slow one, and so does one whose header declares very many pixels.
+//! There they take turns. What the threads of the other lanes do, those of the quick one and of the model go before.
 
 use std::time::Duration;
 
-use crate::budget::{Interrupted, Slice};
+use crate::watch::{Interrupted, Slice};
 use crate::{Decode, Resize};
 
 /// A queue and its threads. An image only ever goes on to a later one of these.
@@ -18,15 +18,13 @@ pub(crate) enum Lane {
     Quick,
     /// Large photos, and what a camera or a screen gives without loss.
     Large,
-    /// What was longer work than its header said, and the largest photos.
-    Long,
-    /// Whatever takes long.
+    /// Whatever may take long.
     Slow,
 }
 
 impl Lane {
     /// All of them.
-    pub(crate) const ALL: [Self; 4] = [Self::Quick, Self::Large, Self::Long, Self::Slow];
+    pub(crate) const ALL: [Self; 3] = [Self::Quick, Self::Large, Self::Slow];
     /// The most pixels that the header of a JPEG declares in the quick lane and in that for large ones, if it is decoded at a
     /// fraction of its size: in up to 4 ns for each of them (`docs/benchmarks.md`). 25 megapixels are what phones write, if
     /// nobody asks them for more.
@@ -39,8 +37,11 @@ impl Lane {
     const JPEG: &str = "JPEG";
     /// Processor time after which an image is out of the quick lane. What it has taken by then is lost.
     const QUICK_TIME: Duration = Duration::from_millis(20);
-    /// The same of the lanes for large images and for long work. A photo of 12 megapixels with much noise takes half of it.
-    const LONGER_TIME: Duration = Duration::from_millis(100);
+    /// The same of the lane for large images. A photo of 12 megapixels with much noise takes half of it.
+    const LARGE_TIME: Duration = Duration::from_millis(100);
+    /// How many images may have begun in the slow lane without having a place there now: each has a thread and an instance.
+    /// Images may take turns with so many bombs; those that come when there are more wait until one of them is done.
+    const WAITING: usize = 14;
     /// Memory in bytes of which more is for the slow lane. An image of 4 megapixels may have 232 MiB (40 bytes a
     /// pixel, an encoded image of 32 MiB twice, and 16 MiB); a JPEG that is decoded whole may declare what needs more.
     const MEMORY: usize = 256 << 20;
@@ -48,10 +49,9 @@ impl Lane {
     /// Where an image of this format and size belongs that is to become such, by its header.
     pub(crate) fn of(format: &str, (width, height): (u32, u32), to: &Resize) -> Self {
         let pixels = u64::from(width) * u64::from(height);
-        let jpeg = format == Self::JPEG;
         // A half of its size is still twice the target.
         let scaled = to.decode == Decode::Auto && width / 4 >= to.width && height / 4 >= to.height;
-        let (quick, large) = match (jpeg, scaled) {
+        let (quick, large) = match (format == Self::JPEG, scaled) {
             (true, true) => Self::SCALED_JPEG_PIXELS,
             (true, false) => Self::WHOLE_JPEG_PIXELS,
             (false, _) => Self::PIXELS,
@@ -60,20 +60,22 @@ impl Lane {
             Self::Quick
         } else if pixels <= large {
             Self::Large
-        } else if jpeg {
-            // How much work it is does not follow from its pixels: it need not wait for seconds.
-            Self::Long
         } else {
             Self::Slow
         }
     }
 
-    /// Where an image goes that took more than this one allows. Nothing is beyond the last.
-    pub(crate) const fn next(self) -> Self {
+    /// Its threads, if so many images are to work at once.
+    pub(crate) fn threads(self, workers: usize) -> usize {
         match self {
-            Self::Quick => Self::Long,
-            Self::Large | Self::Long | Self::Slow => Self::Slow,
+            Self::Quick | Self::Large => workers,
+            Self::Slow => Self::places(workers) + Self::WAITING,
         }
+    }
+
+    /// Images at work at once in the slow lane. With one, none could be left alone until it is done.
+    pub(crate) fn places(workers: usize) -> usize {
+        workers.max(2)
     }
 
     /// How much its threads stand back behind others, as `nice` counts it: of a core for which another competes a thread gets a
@@ -82,13 +84,8 @@ impl Lane {
         match self {
             Self::Quick => 0,
             Self::Large => 3,
-            Self::Long | Self::Slow => 5,
+            Self::Slow => 5,
         }
-    }
-
-    /// Whether half of its threads rest where others want the cores.
-    pub(crate) const fn yields(self) -> bool {
-        matches!(self, Self::Long | Self::Slow)
     }
 
     /// The name of its threads. Linux keeps 15 characters, a hyphen and the thread's number among them.
@@ -96,7 +93,6 @@ impl Lane {
         match self {
             Self::Quick => "image-quick",
             Self::Large => "image-large",
-            Self::Long => "image-long",
             Self::Slow => "image-slow",
         }
     }
@@ -104,7 +100,7 @@ impl Lane {
     /// The memory in bytes that an instance may take in it, if that is bounded besides what the image may have.
     pub(crate) fn memory(self) -> Option<usize> {
         match self {
-            Self::Quick | Self::Large | Self::Long => Some(Self::MEMORY),
+            Self::Quick | Self::Large => Some(Self::MEMORY),
             Self::Slow => None,
         }
     }
@@ -113,7 +109,7 @@ impl Lane {
     pub(crate) fn slice(self) -> Option<Slice> {
         let length = match self {
             Self::Quick => Self::QUICK_TIME,
-            Self::Large | Self::Long => Self::LONGER_TIME,
+            Self::Large => Self::LARGE_TIME,
             Self::Slow => return None,
         };
         Some(Slice::of(length, Interrupted::Slow))
@@ -153,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_more_is_for_that_of_large_ones_and_one_of_many_for_the_slow_one_but_a_jpeg() {
+    fn one_of_more_is_for_that_of_large_ones_and_one_of_many_for_the_slow_one() {
         for format in FORMATS {
             let jpeg = format == "JPEG";
             for size in [(1_000, 1_001), (2_000, 2_000)] {
@@ -163,8 +159,8 @@ mod tests {
             for (size, of_jpeg) in [
                 ((2_000, 2_001), Lane::Large),
                 ((5_000, 5_000), Lane::Large),
-                ((5_000, 5_001), Lane::Long),
-                ((u32::MAX, u32::MAX), Lane::Long),
+                ((5_000, 5_001), Lane::Slow),
+                ((u32::MAX, u32::MAX), Lane::Slow),
             ] {
                 let lane = if jpeg { of_jpeg } else { Lane::Slow };
                 assert_eq!(of(format, size), lane, "{format} {size:?}");
@@ -186,25 +182,15 @@ mod tests {
         assert_eq!(Lane::of("JPEG", (2_000, 2_000), &many), Lane::Large);
         assert_eq!(Lane::of("JPEG", (2_004, 1_990), &to(497, Decode::Auto)), Lane::Quick);
         assert_eq!(Lane::of("JPEG", (4_000, 3_000), &full), Lane::Large);
-        assert_eq!(Lane::of("JPEG", (4_000, 3_001), &full), Lane::Long);
+        assert_eq!(Lane::of("JPEG", (4_000, 3_001), &full), Lane::Slow);
     }
 
     #[test]
     fn only_the_slow_lane_sets_no_bounds_of_its_own() {
-        for lane in [Lane::Quick, Lane::Large, Lane::Long] {
-            assert!(lane.next() > lane);
+        for lane in [Lane::Quick, Lane::Large] {
             assert!(lane.slice().is_some() && lane.memory().is_some(), "{lane:?}");
         }
         assert!(Lane::Slow.slice().is_none() && Lane::Slow.memory().is_none());
-    }
-
-    #[test]
-    fn what_takes_more_than_its_header_says_makes_no_photo_wait() {
-        assert_eq!(Lane::Quick.next(), Lane::Long);
-        assert_eq!(Lane::Large.next(), Lane::Slow);
-        for size in [(546, 413), (4_000, 3_000), (6_000, 4_000)] {
-            assert!(of("JPEG", size) < Lane::Long, "{size:?}");
-        }
     }
 
     #[test]
@@ -218,7 +204,7 @@ mod tests {
     fn what_is_sent_to_a_lane_by_its_pixels_has_the_memory_it_needs_there() {
         let (limits, resize) = (Limits::default(), to(640, Decode::Auto));
         let needs = |size| limits.decode_memory(limits.max_image_bytes, size, &resize);
-        for lane in [Lane::Quick, Lane::Large, Lane::Long] {
+        for lane in [Lane::Quick, Lane::Large] {
             let memory = lane.memory().unwrap_or_default();
             assert!(needs((2_000, 2_000)) <= memory);
             assert!(

@@ -23,7 +23,9 @@ mod pool;
 mod resize;
 mod sandbox;
 mod ticker;
+mod turns;
 mod verdict;
+mod watch;
 
 pub use budget::MemoryMeter;
 pub use component::component_bytes;

@@ -14,7 +14,8 @@ pub struct SandboxConfig {
     /// What one image may use.
     pub limits: Limits,
     /// Threads that run the guest: how many images are preprocessed at once. As many more, of a lower priority, work on
-    /// large ones, on those that turn out to be long work, and on those that take longest. Default: the processor's cores.
+    /// large ones; and as many again at once on those that may take long, which take turns and together hold no more memory
+    /// than so many may. Default: the processor's cores.
     pub workers: usize,
     /// Images that may wait for a thread; one more is answered [`Busy`](crate::SandboxError::Busy). There is a
     /// queue of this length for each of those. Default: 64.

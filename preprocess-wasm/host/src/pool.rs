@@ -12,9 +12,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use self::width::Width;
-use crate::budget::thread_time;
-
 /// Something a thread of the pool does.
 pub(crate) trait Task: Send + 'static {
     /// Whether somebody still waits for it.
@@ -63,8 +60,6 @@ pub(crate) struct Threads<'a> {
     pub(crate) stack_bytes: usize,
     /// How much they stand back behind others, as `nice` counts it.
     pub(crate) niceness: i32,
-    /// Whether half of them rest where the machine has other work.
-    pub(crate) yields: bool,
 }
 
 /// Threads that run tasks. Dropping it drops what is queued, tells what runs to stop, and joins the threads.
@@ -78,36 +73,29 @@ struct Shared<T> {
     changed: Condvar,
     stopping: Arc<AtomicBool>,
     capacity: usize,
+    threads: usize,
 }
 
 struct State<T> {
     queue: VecDeque<T>,
-    at_work: usize,
-    width: Width,
+    idle: usize,
     mean_task: Duration,
-}
-
-impl<T> State<T> {
-    /// Threads that would take a task now.
-    fn idle(&self) -> usize {
-        self.width.at_once().saturating_sub(self.at_work)
-    }
 }
 
 impl<T: Task> Pool<T> {
     /// Starts a pool; `capacity` tasks may wait for one of its threads.
     pub(crate) fn start(threads: &Threads, capacity: usize) -> io::Result<Self> {
-        let &Threads { name, count, stack_bytes, niceness, yields } = threads;
+        let &Threads { name, count, stack_bytes, niceness } = threads;
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 queue: VecDeque::new(),
-                at_work: 0,
-                width: Width::new(count, yields),
+                idle: count,
                 mean_task: Duration::from_millis(10),
             }),
             changed: Condvar::new(),
             stopping: Arc::new(AtomicBool::new(false)),
             capacity,
+            threads: count,
         });
         let mut pool = Self { shared, threads: Vec::with_capacity(count) };
         for index in 0..count {
@@ -131,13 +119,13 @@ impl<T: Task> Pool<T> {
             return Err(NotTaken { task, reason: Refused::Stopping });
         }
         // Tasks that an idle thread is about to take do not wait.
-        let places = self.shared.capacity + state.idle();
+        let places = self.shared.capacity + state.idle;
         if state.queue.len() >= places {
             state.queue.retain(Task::is_wanted);
         }
         if state.queue.len() >= places {
             let ahead = u32::try_from(state.queue.len() + 1).unwrap_or(u32::MAX);
-            let workers = u32::try_from(state.width.at_once()).unwrap_or(u32::MAX).max(1);
+            let workers = u32::try_from(self.shared.threads).unwrap_or(u32::MAX).max(1);
             let retry_after = state.mean_task.saturating_mul(ahead) / workers;
             let retry_after = retry_after.max(Duration::from_millis(10));
             return Err(NotTaken { task, reason: Refused::Full { retry_after } });
@@ -178,24 +166,18 @@ impl<T: Task> Shared<T> {
             if self.stopping.load(Ordering::Relaxed) {
                 return;
             }
-            let task = if state.idle() > 0 { state.queue.pop_front() } else { None };
-            let Some(task) = task else {
+            let Some(task) = state.queue.pop_front() else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            state.at_work += 1;
+            state.idle -= 1;
             drop(state);
-            let before = thread_time();
             let took = self.run(task);
-            let worked = thread_time().saturating_sub(before);
             state = self.lock();
-            state.at_work -= 1;
+            state.idle += 1;
             if let Some(took) = took {
                 // A moving mean over about the last eight tasks.
                 state.mean_task = (state.mean_task * 7 + took) / 8;
-                if state.width.note(worked, took) {
-                    self.changed.notify_all();
-                }
             }
         }
     }
@@ -233,8 +215,6 @@ fn stand_back(niceness: i32) {
         tracing::debug!(%error, "the priority of a thread of the sandbox cannot be lowered");
     }
 }
-
-mod width;
 
 #[cfg(test)]
 mod tests;

@@ -10,17 +10,16 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use crate::budget::{MemoryMeter, Watch};
+use crate::budget::MemoryMeter;
 use crate::engine::{Allowance, Done, Ended, Guest, THREAD_STACK_BYTES};
 use crate::lane::Lane;
 use crate::pool::{NotTaken, Pool, Refused, Task, Threads};
+use crate::turns::Turns;
+use crate::watch::{Interrupted, Watch};
 use crate::{ImageTensor, Limits, Preprocessed, Resize, SandboxConfig, SandboxError};
 
 /// The longest side of a target, in pixels.
 const MAX_SIDE: u32 = 4096;
-
-/// What a caller is told to wait at least who has waited in vain.
-const LEAST_RETRY_AFTER: Duration = Duration::from_millis(10);
 
 /// A pool of threads that preprocess images in fresh guest instances. Cheap to clone; the threads end when the
 /// last handle drops.
@@ -35,6 +34,7 @@ struct Inner {
     // which it hands on.
     quick: Pool<Call>,
     onward: Arc<Onward>,
+    turns: Arc<Turns>,
     guest: Arc<Guest>,
     config: SandboxConfig,
 }
@@ -53,10 +53,9 @@ impl Sandbox {
         let pool = |lane: Lane| {
             let threads = Threads {
                 name: lane.thread_name(),
-                count: config.workers,
+                count: lane.threads(config.workers),
                 stack_bytes: THREAD_STACK_BYTES,
                 niceness: lane.niceness(),
-                yields: lane.yields(),
             };
             Pool::start(&threads, config.queue).map_err(|error| SandboxError::Component {
                 detail: format!("its threads cannot be started: {error}"),
@@ -65,10 +64,11 @@ impl Sandbox {
         let onward =
             |lane: Lane, then| Ok::<_, SandboxError>(Arc::new(Onward { lane, pool: pool(lane)?, then }));
         let slow = onward(Lane::Slow, None)?;
-        let long = onward(Lane::Long, Some(slow))?;
-        let large = onward(Lane::Large, Some(long))?;
+        let large = onward(Lane::Large, Some(slow))?;
         let quick = pool(Lane::Quick)?;
-        Ok(Self { inner: Arc::new(Inner { quick, onward: large, guest, config }), meter: None })
+        let places = Lane::places(config.workers);
+        let turns = Arc::new(Turns::new(places, places.saturating_mul(config.limits.memory_bytes)));
+        Ok(Self { inner: Arc::new(Inner { quick, onward: large, turns, guest, config }), meter: None })
     }
 
     /// A sandbox with the same limits for another component, the one at `path`. It has threads and queues of its own: a
@@ -139,17 +139,20 @@ impl Sandbox {
         let guest = Arc::clone(&self.inner.guest);
         let meter = self.meter.clone();
         let onward = Some(Arc::clone(&self.inner.onward));
+        let turns = Arc::clone(&self.inner.turns);
         let (left, patience) = (self.limits().run_time(), self.limits().answer_time());
         let arrived = Instant::now();
         let call = Call {
             guest,
             lane: Lane::Quick,
             onward,
+            turns,
             image,
             resize,
             arrived,
             deadline,
             left,
+            pixels: 0,
             abandoned,
             meter,
             work: work(reply),
@@ -170,7 +173,7 @@ impl Sandbox {
             SandboxError::DeadlineExceeded
         } else {
             // It ran for as long as any may, at most: it has spent the rest in queues.
-            busy(self.limits())
+            self.inner.guest.busy()
         }
     }
 
@@ -228,12 +231,16 @@ struct Call {
     lane: Lane,
     /// Where it goes if it is no work for that. The slowest lane is for any.
     onward: Option<Arc<Onward>>,
+    /// Those of the slowest lane.
+    turns: Arc<Turns>,
     image: Bytes,
     resize: Resize,
     arrived: Instant,
     deadline: Option<Instant>,
     /// How long it may yet run, on threads of all lanes together.
     left: Duration,
+    /// Those that its header declares; none until that was read.
+    pixels: u64,
     abandoned: Arc<AtomicBool>,
     meter: Option<Arc<dyn MemoryMeter>>,
     work: Work,
@@ -271,27 +278,25 @@ impl Task for Call {
     /// What is begun must have time to end: were it begun however late, and given up soon after, threads would be at work on
     /// images that nobody gets, for as long as more come than they can do.
     fn unless_late(self) -> Option<Self> {
-        let limits = self.guest.limits();
-        let ran = limits.run_time().saturating_sub(self.left);
-        if self.arrived.elapsed().saturating_sub(ran) < limits.timeout {
+        if Instant::now() < self.begin_by() {
             return Some(self);
         }
-        let refused = busy(limits);
+        let refused = self.guest.busy();
         self.work.refuse(refused);
         None
     }
 
     fn run(mut self, stopping: &Arc<AtomicBool>) {
         let lane = self.lane;
-        let (guest, image, resize) = (&self.guest, &self.image, &self.resize);
         let started = Instant::now();
-        let watch = Watch::new(
-            after(started, self.left),
-            self.deadline,
-            Arc::clone(&self.abandoned),
-            Arc::clone(stopping),
-        );
-        let allowance = Allowance { watch, meter: self.meter.clone() };
+        let allowance = match self.allowance(started, stopping) {
+            Ok(allowance) => allowance,
+            Err(reason) => {
+                let ended = self.guest.interrupted(reason, self.pixels);
+                return self.end(ended);
+            }
+        };
+        let (guest, image, resize) = (&self.guest, &self.image, &self.resize);
         let ended = match self.work {
             Work::Tensor(reply) => match guest.tensor(image, resize, allowance, lane) {
                 Ok(Done { value, instance }) => {
@@ -316,15 +321,41 @@ impl Task for Call {
             },
         };
         self.left = self.left.saturating_sub(started.elapsed());
-        match ended {
-            Ended::Verdict(error) => self.work.refuse(error),
-            Ended::Meant(lane) => self.begin_again(lane),
-            Ended::TooSlow => self.begin_again(lane.next()),
-        }
+        self.end(ended);
     }
 }
 
 impl Call {
+    /// When it must have begun to have time to end before its caller goes: it has waited for as long as one may by then.
+    fn begin_by(&self) -> Instant {
+        let limits = self.guest.limits();
+        let ran = limits.run_time().saturating_sub(self.left);
+        after(self.arrived, limits.timeout.saturating_add(ran))
+    }
+
+    /// What it may use on this thread, once it is its turn.
+    fn allowance(&self, started: Instant, stopping: &Arc<AtomicBool>) -> Result<Allowance, Interrupted> {
+        let (abandoned, stopping) = (Arc::clone(&self.abandoned), Arc::clone(stopping));
+        let watch = Watch::new(after(started, self.left), self.deadline, abandoned, stopping);
+        if self.lane < Lane::Slow {
+            return Ok(Allowance { watch, meter: self.meter.clone() });
+        }
+        let patience = self.begin_by().saturating_duration_since(started);
+        let turn = Arc::new(self.turns.join(self.pixels, patience, self.meter.clone()));
+        let watch = watch.taking_turns(Arc::clone(&turn))?;
+        Ok(Allowance { watch, meter: Some(turn) })
+    }
+
+    fn end(mut self, ended: Ended) {
+        match ended {
+            Ended::Verdict(error) => self.work.refuse(error),
+            Ended::Meant { lane, pixels } => {
+                self.pixels = pixels;
+                self.begin_again(lane);
+            }
+        }
+    }
+
     /// Goes on to this lane, which is one of those that are left.
     fn begin_again(mut self, lane: Lane) {
         let mut onward = self.onward.take();
@@ -337,11 +368,6 @@ impl Call {
             task.work.refuse(refusal(reason));
         }
     }
-}
-
-/// Of an image that has waited for as long as one may.
-fn busy(limits: &Limits) -> SandboxError {
-    SandboxError::Busy { retry_after: limits.timeout.max(LEAST_RETRY_AFTER) }
 }
 
 fn refusal(refused: Refused) -> SandboxError {

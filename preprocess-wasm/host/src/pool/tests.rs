@@ -29,7 +29,7 @@ impl Task for Job {
 }
 
 fn threads(count: usize) -> Threads<'static> {
-    Threads { name: "test", count, stack_bytes: 256 << 10, niceness: 0, yields: false }
+    Threads { name: "test", count, stack_bytes: 256 << 10, niceness: 0 }
 }
 
 fn pool(workers: usize, capacity: usize) -> Pool<Job> {

@@ -12,6 +12,7 @@ fn call(arrived: Duration, ran: Duration) -> (Call, oneshot::Receiver<Result<Ima
         guest,
         lane: Lane::Slow,
         onward: None,
+        turns: Arc::new(Turns::new(1, 1 << 30)),
         image: Bytes::from_static(b"no image"),
         resize: Resize {
             width: 8,
@@ -24,6 +25,7 @@ fn call(arrived: Duration, ran: Duration) -> (Call, oneshot::Receiver<Result<Ima
         arrived: Instant::now().checked_sub(arrived).unwrap(),
         deadline: None,
         left,
+        pixels: 0,
         abandoned: Arc::default(),
         meter: None,
         work: Work::Tensor(reply),

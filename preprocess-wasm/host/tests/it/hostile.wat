@@ -84,10 +84,10 @@
     ;; E: many pixels.
     (if (i32.eq (local.get $does) (i32.const 0x45))
       (then (return (call $info (i32.const 5000) (i32.const 5000)))))
-    ;; J: as many, of what is called a JPEG. N, V: more.
+    ;; J: as many, of what is called a JPEG. N, T, V: more.
     (if
       (i32.or
-        (i32.eq (local.get $does) (i32.const 0x4a))
+        (i32.or (i32.eq (local.get $does) (i32.const 0x4a)) (i32.eq (local.get $does) (i32.const 0x54)))
         (i32.or (i32.eq (local.get $does) (i32.const 0x4e)) (i32.eq (local.get $does) (i32.const 0x56))))
       (then
         (i32.store (i32.const 140) (i32.const 544))
@@ -128,6 +128,9 @@
     ;; N: cannot do without 300 MiB.
     (if (i32.eq (local.get $does) (i32.const 0x4e))
       (then (if (i32.eq (memory.grow (i32.const 4800)) (i32.const -1)) (then (unreachable)))))
+    ;; T: takes 300 MiB, and loops.
+    (if (i32.eq (local.get $does) (i32.const 0x54))
+      (then (drop (memory.grow (i32.const 4800))) (loop $again (br $again))))
     ;; W: one byte too few.
     (if (i32.eq (local.get $does) (i32.const 0x57))
       (then

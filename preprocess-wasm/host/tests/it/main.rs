@@ -15,3 +15,4 @@ mod mirror;
 mod orientations;
 #[path = "../../build/toolchain.rs"]
 mod toolchain;
+mod turns;
