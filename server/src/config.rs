@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use control::ModelControl;
-pub use units::{ByteSize, ParseUnitError, TimeLimit};
+pub use service_kit::ByteSize;
+pub use units::{ParseUnitError, TimeLimit};
 
 /// The settings of model-serving. Every flag has an environment variable; the flag wins.
 #[derive(clap::Args, Clone, Debug)]

@@ -149,6 +149,14 @@ impl ServingError {
         }
     }
 
+    /// What became of the image, if that is why: the word that metrics use.
+    pub fn verdict(&self) -> Option<&'static str> {
+        match self {
+            Self::Sandbox(error) | Self::Image { error, .. } => Some(error.verdict().as_str()),
+            _ => None,
+        }
+    }
+
     /// When another try is likely to succeed, for [`ErrorCode::Overloaded`].
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -134,6 +134,10 @@ async fn they_are_used_from_configuration_alone_and_harm_only_their_own_requests
     let sentence = predict(&base, "hostile", &id, secret).await.error(400, "invalid_input");
     assert!(sentence.contains("made the decoder fail"), "{sentence}");
     assert_logged(&process.log(), &id);
+    let vast =
+        predict(&base, "hostile", &unique("vast"), b"x: says that it has 60,000x60,000 pixels".to_vec())
+            .await;
+    assert_eq!(vast.json(413)["verdict"], "too_many_pixels");
     // Its images that do no harm are still answered: of a black one nothing is detected.
     let body = predict(&base, "hostile", &unique("fine"), b"Fine".to_vec()).await.json(200);
     assert_eq!(body["detections"], json!([]));

@@ -36,7 +36,11 @@ impl Answer {
     /// The sentence of a failed answer in the documented error shape.
     #[track_caller]
     pub(crate) fn error(&self, status: u16, code: &str) -> String {
-        let body = self.json(status);
+        let mut body = self.json(status);
+        // What became of an image is in some.
+        if let Some(verdict) = body.as_object_mut().and_then(|body| body.remove("verdict")) {
+            assert!(verdict.as_str().is_some_and(|verdict| !verdict.is_empty()), "{verdict}");
+        }
         assert_keys(&body, &["error", "code", "request_id"]);
         assert_eq!(body["code"], code, "{body}");
         assert!(body["request_id"].is_string() || body["request_id"].is_null(), "{body}");

@@ -39,7 +39,8 @@ pub(crate) fn answer(error: &ServingError, call: &Call, method: &'static str, mo
 
 /// The status of `error`, without a log line.
 pub(super) fn status(error: &ServingError) -> Status {
-    service_kit::status(error.code(), readable(&error.public_message()), error.retry_after())
+    let message = error.public_message();
+    service_kit::status_of_image(error.code(), readable(&message), error.retry_after(), error.verdict())
 }
 
 /// The status, logged, of a message that tonic refused to read because of its length.
@@ -71,6 +72,17 @@ mod tests {
         let status = answer(&error.into(), &call, "Predict", "m");
         assert_eq!(status.code(), Code::Internal);
         assert!(!status.message().contains("secret"));
+    }
+
+    #[test]
+    fn what_became_of_an_image_is_in_the_details() {
+        let error = SandboxError::TooManyPixels { width: 9, height: 9, limit: 80 };
+        let image = ServingError::Image { input: "images".to_owned(), index: 0, error };
+        assert_eq!(service_kit::verdict_of_status(&status(&image)).as_deref(), Some("too_many_pixels"));
+        let busy = status(&SandboxError::Busy { retry_after: Duration::from_secs(3) }.into());
+        assert_eq!(service_kit::verdict_of_status(&busy).as_deref(), Some("busy"));
+        let retry = busy.get_details_retry_info().and_then(|info| info.retry_delay);
+        assert_eq!(retry, Some(Duration::from_secs(3)));
     }
 
     #[test]

@@ -35,7 +35,9 @@ pub(crate) fn answer(error: &ServingError, model: &str, request_id: &str) -> Jso
         ServingError::BodyTooSlow(sentence) => {
             JsonError::new(ErrorCode::InvalidInput, sentence).with_status(StatusCode::REQUEST_TIMEOUT)
         }
-        error => JsonError::new(code, error.public_message()).with_retry_after(error.retry_after()),
+        error => JsonError::new(code, error.public_message())
+            .with_retry_after(error.retry_after())
+            .with_verdict(error.verdict()),
     };
     if request_id.is_empty() { answer } else { answer.with_request_id(request_id) }
 }
@@ -49,6 +51,6 @@ pub(super) fn internal(what: &str, error: &dyn std::fmt::Display) -> JsonError {
 /// What this server does not do: 501, as Triton answers, with the reason.
 pub(super) fn not_supported(what: &str) -> Response {
     let error = format!("{what} is not supported by this server.");
-    let body = ErrorBody { error, code: "not_supported".to_owned(), request_id: None };
+    let body = ErrorBody { error, code: "not_supported".to_owned(), request_id: None, verdict: None };
     (StatusCode::NOT_IMPLEMENTED, Json(body)).into_response()
 }

@@ -1,8 +1,8 @@
 //! Flags that several subcommands share.
 
 use crate::exit::Failure;
-use model_serving::config::ByteSize;
 use sandbox::{Sandbox, SandboxConfig};
+use service_kit::ByteSize;
 use service_kit::telemetry::{self, LogFormat, LogLevel};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -82,9 +82,9 @@ pub struct SandboxArgs {
     #[arg(long, env = "PREPROCESS_COMPONENT", value_name = "PATH")]
     pub preprocess_component: Option<PathBuf>,
 
-    /// Threads that preprocess images: how many images at once. As many more, of a lower priority, work on large
-    /// images, on those that turn out to be long work, and on those that take longest. A model with a component of its own has
-    /// as many of each for itself. Default: the processor's cores.
+    /// Threads that preprocess images: how many images at once. As many more, of a lower priority, work on large images, and
+    /// as many again on those that may take long, which take turns. A model with a component of its own has as many of each
+    /// for itself. Default: the processor's cores.
     #[arg(long, env = "SANDBOX_WORKERS", value_name = "THREADS",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub sandbox_workers: Option<u16>,

@@ -5,6 +5,10 @@ use crate::fleet::{Fleet, Service};
 use crate::options::{ProcessArgs, SandboxArgs};
 use crate::ready_file::Addresses;
 use crate::supervise::Program;
+use service_kit::ByteSize;
+
+/// No image may be larger.
+const MAX_IMAGE_BYTES: usize = 1 << 30;
 
 /// `convoy model-serving`.
 #[derive(clap::Args, Clone, Debug)]
@@ -14,12 +18,10 @@ pub struct ModelServingArgs {
     #[command(flatten)]
     sandbox: SandboxArgs,
     // Not of its `Config`: `up` takes feature-service's flag of this name for both.
-    /// Largest encoded image model-serving takes, in bytes (33554432 is 32 MiB); with what else is in its message it must
-    /// fit into 64 MiB. No smaller than feature-service's, which sends on what a model with a component of its own is to
-    /// decode
-    #[arg(long, env = "MAX_IMAGE_BYTES", default_value_t = 32 << 20, value_name = "BYTES",
-          value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
-    max_image_bytes: u32,
+    /// Largest encoded image model-serving takes; with what else is in its message it must fit into 64 MiB. No smaller than
+    /// feature-service's, which sends on what a model with a component of its own is to decode
+    #[arg(long, env = "MAX_IMAGE_BYTES", default_value_t = ByteSize::from(32 << 20), value_name = "BYTES")]
+    max_image_bytes: ByteSize,
     #[command(flatten)]
     process: ProcessArgs,
 }
@@ -30,13 +32,18 @@ impl Program for ModelServingArgs {
     }
 
     fn validate(&self) -> Result<(), Failure> {
+        if !(1..=MAX_IMAGE_BYTES).contains(&self.max_image_bytes.get()) {
+            return Err(Failure::Usage(format!(
+                "--max-image-bytes (MAX_IMAGE_BYTES) is {}, but must be between 1 and 1GiB.",
+                self.max_image_bytes
+            )));
+        }
         self.service.validate().map_err(usage)?;
         self.sandbox.validate()
     }
 
     async fn start(self) -> Result<Fleet, Failure> {
-        let max_image_bytes = usize::try_from(self.max_image_bytes).unwrap_or(usize::MAX);
-        let sandbox = self.sandbox.start(Some(max_image_bytes)).await?;
+        let sandbox = self.sandbox.start(Some(self.max_image_bytes.get())).await?;
         let listeners = model_serving::Listeners::bind(&self.service).await.map_err(cannot_start)?;
         let addresses = Addresses {
             grpc: Some(listeners.grpc_addr()),
@@ -73,7 +80,7 @@ impl Program for FeatureServiceArgs {
     }
 
     async fn start(self) -> Result<Fleet, Failure> {
-        let sandbox = self.sandbox.start(Some(self.service.max_image_bytes)).await?;
+        let sandbox = self.sandbox.start(Some(self.service.max_image_bytes.get())).await?;
         let listeners = feature_service::Listeners::bind(&self.service).await.map_err(cannot_start)?;
         let addresses = Addresses { feature: Some(listeners.addr()), ..Addresses::default() };
         let service = Service::start(FEATURE_SERVICE, |readiness, shutdown| {

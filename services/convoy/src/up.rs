@@ -42,7 +42,7 @@ impl Program for UpArgs {
 
     async fn start(mut self) -> Result<Fleet, Failure> {
         // One pool for both services: two would run twice as many threads as there are cores.
-        let sandbox = self.sandbox.start(Some(self.feature.max_image_bytes)).await?;
+        let sandbox = self.sandbox.start(Some(self.feature.max_image_bytes.get())).await?;
         let results = results_service::Listeners::bind(&self.results).await.map_err(cannot_start)?;
         let models = model_serving::Listeners::bind(&self.models).await.map_err(cannot_start)?;
         let feature = feature_service::Listeners::bind(&self.feature).await.map_err(cannot_start)?;

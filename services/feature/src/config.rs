@@ -1,6 +1,7 @@
 //! The settings of feature-service, each a flag and an environment variable.
 
 use crate::inference::Replicas;
+use service_kit::ByteSize;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -26,10 +27,10 @@ pub struct Config {
     #[arg(long, env = "REQUEST_TIMEOUT", default_value = "30s", value_name = "DURATION", value_parser = parse_duration)]
     pub request_timeout: Duration,
 
-    /// Largest encoded image feature-service takes (and model-serving, with `convoy up`), in bytes (33554432 is 32 MiB); a
-    /// JSON body may be half as large again, since base64 is longer than what it encodes
-    #[arg(long, env = "MAX_IMAGE_BYTES", default_value_t = 32 << 20, value_name = "BYTES")]
-    pub max_image_bytes: usize,
+    /// Largest encoded image feature-service takes (and model-serving, with `convoy up`); a JSON body may be half as large
+    /// again, since base64 is longer than what it encodes
+    #[arg(long, env = "MAX_IMAGE_BYTES", default_value_t = ByteSize::from(32 << 20), value_name = "BYTES")]
+    pub max_image_bytes: ByteSize,
 }
 
 /// A setting that cannot work, as a sentence for whoever starts the service.
@@ -77,11 +78,11 @@ impl Config {
                 expected: "more than 0s and at most 24h",
             });
         }
-        if !(1..=MAX_IMAGE_BYTES).contains(&self.max_image_bytes) {
+        if !(1..=MAX_IMAGE_BYTES).contains(&self.max_image_bytes.get()) {
             return Err(ConfigError::OutOfRange {
                 flag: "--max-image-bytes",
                 value: self.max_image_bytes.to_string(),
-                expected: "between 1 and 1073741824 (1 GiB)",
+                expected: "between 1 and 1GiB",
             });
         }
         Ok(())
@@ -146,7 +147,7 @@ mod tests {
         assert_eq!(config.model_serving_url, "http://localhost:50051");
         assert_eq!(config.results_url, "http://localhost:5002");
         assert_eq!(config.request_timeout, Duration::from_secs(30));
-        assert_eq!(config.max_image_bytes, 33_554_432);
+        assert_eq!(config.max_image_bytes.get(), 33_554_432);
         assert_eq!(config.validate(), Ok(()));
     }
 

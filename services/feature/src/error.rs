@@ -91,6 +91,8 @@ pub enum Error {
         message: String,
         /// When the peer wants to be asked again.
         retry_after: Option<Duration>,
+        /// What became of the image there, if that is why.
+        verdict: Option<String>,
     },
     /// A peer's: its answer does not make sense.
     #[error("The answer of {peer} is not understood: {detail}.")]
@@ -190,6 +192,15 @@ impl Error {
         }
     }
 
+    /// What became of the image, if that is why.
+    fn verdict(&self) -> Option<&str> {
+        match self {
+            Self::Sandbox(error) => Some(error.verdict().as_str()),
+            Self::ModelServing { verdict, .. } => verdict.as_deref(),
+            _ => None,
+        }
+    }
+
     /// A more exact status than the table's.
     fn status(&self) -> Option<StatusCode> {
         match self {
@@ -264,7 +275,8 @@ impl IntoResponse for Failure {
             }
             _ => text.into_owned(),
         };
-        let mut answer = JsonError::new(code, message).with_retry_after(error.retry_after());
+        let mut answer =
+            JsonError::new(code, message).with_retry_after(error.retry_after()).with_verdict(error.verdict());
         if let Some(status) = error.status() {
             answer = answer.with_status(status);
         }

@@ -16,7 +16,7 @@ use convoy_proto::inference::model_infer_request::{InferInputTensor, InferReques
 use convoy_proto::inference::{InferParameter, ModelConfigRequest, ModelInferRequest, ModelInferResponse};
 use http::HeaderValue;
 use sandbox::Resize;
-use service_kit::{ErrorCode, code_of_status};
+use service_kit::{ErrorCode, code_of_status, verdict_of_status};
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::net::SocketAddr;
@@ -32,6 +32,8 @@ use tonic_types::StatusExt as _;
 pub(crate) const PEER: &str = "model-serving";
 /// The longest message either way: a tensor of 4096×4096 RGB has 48 MiB.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
+/// What is in a message at most besides the image, ids and names of models among it.
+const BESIDES_BYTES: usize = 64 << 10;
 /// The answer's metadata key with the version that a configuration is of.
 const VERSION_KEY: &str = "x-convoy-model-version";
 
@@ -245,12 +247,12 @@ fn is_of_transport(status: &Status) -> bool {
 }
 
 fn unresolved(detail: String) -> Error {
-    Error::ModelServing { code: ErrorCode::Unavailable, retry_after: None, message: detail }
+    Error::ModelServing { code: ErrorCode::Unavailable, retry_after: None, verdict: None, message: detail }
 }
 
 fn of_status(status: Status) -> Error {
     let message = status.message().to_owned();
-    match code_of_status(status.code()) {
+    match code_of_status(&status) {
         ErrorCode::DeadlineExceeded => Error::DeadlineExceeded { waiting_for: PEER },
         // Nothing is created there, and its own faults are for the log.
         ErrorCode::AlreadyExists | ErrorCode::Internal => {
@@ -259,6 +261,7 @@ fn of_status(status: Status) -> Error {
         code => Error::ModelServing {
             code,
             retry_after: status.get_details_retry_info().and_then(|info| info.retry_delay),
+            verdict: verdict_of_status(&status),
             message: if message.is_empty() { status.code().description().to_owned() } else { message },
         },
     }
@@ -266,8 +269,12 @@ fn of_status(status: Status) -> Error {
 
 /// The only element of a raw BYTES tensor: its length as u32 in little-endian order, then its bytes.
 fn element(bytes: &Bytes) -> Result<Bytes, Error> {
-    let length = u32::try_from(bytes.len())
-        .map_err(|_| Error::Internal { detail: "An image does not fit into a message".to_owned() })?;
+    let limit = MAX_MESSAGE_BYTES - BESIDES_BYTES;
+    let too_large = Error::TooLarge { what: "The image, which this model decodes itself,", limit };
+    let length = match u32::try_from(bytes.len()) {
+        Ok(length) if bytes.len() <= limit => length,
+        _ => return Err(too_large),
+    };
     let mut element = BytesMut::with_capacity(4 + bytes.len());
     element.extend_from_slice(&length.to_le_bytes());
     element.extend_from_slice(bytes);

@@ -212,6 +212,7 @@ impl Predictor {
                     code: ErrorCode::Unavailable,
                     message: format!("the model `{}` is being replaced", answer.model),
                     retry_after: None,
+                    verdict: None,
                 })
             }
             _ => second,

@@ -53,10 +53,10 @@ pub fn router(config: &Config, sandbox: Sandbox, readiness: Readiness) -> Result
         peers: Peers::new(models.clone(), results.clone()),
         predictor: Predictor { sandbox, models, results, metrics: Arc::clone(&metrics) },
         offload: Offload::new(),
-        bodies: BodyReader::new(json_limit(config.max_image_bytes)),
+        bodies: BodyReader::new(json_limit(config.max_image_bytes.get())),
         readiness,
         request_timeout: config.request_timeout,
-        max_image_bytes: config.max_image_bytes,
+        max_image_bytes: config.max_image_bytes.get(),
     };
     let (router, described) = OpenApiRouter::with_openapi(Api::openapi())
         .routes(routes!(ready))

@@ -1,4 +1,5 @@
-//! The body of every failed REST answer: `{"error": "<sentence>", "code": "<snake_case>", "request_id": "<id or null>"}`.
+//! The body of every failed REST answer: `{"error": "<sentence>", "code": "<snake_case>", "request_id": "<id or null>"}`, and
+//! `"verdict"` where it is one on an image.
 
 use crate::{ErrorCode, readable};
 use axum::Json;
@@ -16,6 +17,7 @@ pub struct JsonError {
     status: StatusCode,
     message: String,
     request_id: Option<String>,
+    verdict: Option<String>,
     retry_after: Option<Duration>,
 }
 
@@ -29,6 +31,9 @@ pub struct ErrorBody {
     pub code: String,
     /// The id of the request, where it was known when it failed.
     pub request_id: Option<String>,
+    /// What became of the image, if that is why: the word by which `convoy_sandbox_images_total` counts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
 }
 
 impl JsonError {
@@ -41,6 +46,7 @@ impl JsonError {
             status: code.http_status(),
             message,
             request_id: None,
+            verdict: None,
             retry_after: None,
         }
     }
@@ -73,6 +79,13 @@ impl JsonError {
         self
     }
 
+    /// Says what became of an image, if that is why.
+    #[must_use]
+    pub fn with_verdict(mut self, verdict: Option<&str>) -> Self {
+        self.verdict = verdict.map(str::to_owned);
+        self
+    }
+
     /// The HTTP status of the answer.
     pub fn status(&self) -> StatusCode {
         self.status
@@ -80,7 +93,12 @@ impl JsonError {
 
     /// The JSON of the answer.
     pub fn body(self) -> ErrorBody {
-        ErrorBody { error: self.message, code: self.name.to_owned(), request_id: self.request_id }
+        ErrorBody {
+            error: self.message,
+            code: self.name.to_owned(),
+            request_id: self.request_id,
+            verdict: self.verdict,
+        }
     }
 
     /// The kind of failure.
@@ -169,6 +187,14 @@ mod tests {
         assert_eq!(body.error, "No such prediction.");
         assert_eq!(body.code, "not_found");
         assert_eq!(body.request_id.as_deref(), Some("r1"));
+    }
+
+    #[test]
+    fn a_verdict_is_in_the_answer_only_where_there_is_one() {
+        let error = || JsonError::new(ErrorCode::InvalidInput, "Bad.");
+        let text = |error: JsonError| serde_json::to_string(&error.body()).expect("plain data");
+        assert_eq!(text(error()), r#"{"error":"Bad.","code":"invalid_input","request_id":null}"#);
+        assert!(text(error().with_verdict(Some("truncated"))).ends_with(r#","verdict":"truncated"}"#));
     }
 
     #[tokio::test]

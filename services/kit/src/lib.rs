@@ -6,6 +6,7 @@
 //! | [`json_error`] | [`JsonError`]: the body of every failed REST answer |
 //! | [`identifier`] | the rule for request and user ids |
 //! | [`base64_text`] | base64 as clients really send it: white space skipped, padding optional |
+//! | [`byte_size`] | [`ByteSize`]: a setting that is a number of bytes |
 //! | [`hexadecimal`](mod@hexadecimal) | bytes in hexadecimal |
 //! | [`readable`](mod@readable) | texts with callers' words, short and on one line |
 //! | [`readiness`] | [`Readiness`]: a latch that each part holds until it can do its work |
@@ -22,6 +23,7 @@
 
 pub mod api_docs;
 pub mod base64_text;
+pub mod byte_size;
 pub mod connection;
 pub mod error;
 pub mod hexadecimal;
@@ -40,10 +42,11 @@ mod grpc_status;
 #[cfg(feature = "openapi")]
 pub mod openapi;
 
+pub use byte_size::ByteSize;
 pub use connection::{Connection, ConnectionHandle};
 pub use error::ErrorCode;
 #[cfg(feature = "grpc")]
-pub use grpc_status::{code_of_status, status};
+pub use grpc_status::{code_of_status, status, status_of_image, verdict_of_status};
 pub use hexadecimal::hexadecimal;
 pub use json_error::JsonError;
 pub use listening::{Listening, cannot_listen};

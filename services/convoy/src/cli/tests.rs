@@ -24,12 +24,12 @@ const DOCUMENTED: [(&str, &str, &str, Option<&str>); 46] = [
     ("model-serving", "sandbox-memory", "SANDBOX_MEMORY", Some("512MiB")),
     ("model-serving", "sandbox-timeout", "SANDBOX_TIMEOUT", Some("5s")),
     ("model-serving", "max-pixels", "MAX_PIXELS", Some("50000000")),
-    ("model-serving", "max-image-bytes", "MAX_IMAGE_BYTES", Some("33554432")),
+    ("model-serving", "max-image-bytes", "MAX_IMAGE_BYTES", Some("32MiB")),
     ("feature-service", "feature-addr", "FEATURE_ADDR", Some("0.0.0.0:5001")),
     ("feature-service", "model-serving-url", "MODEL_SERVING_URL", Some("http://localhost:50051")),
     ("feature-service", "results-url", "RESULTS_URL", Some("http://localhost:5002")),
     ("feature-service", "request-timeout", "REQUEST_TIMEOUT", Some("30s")),
-    ("feature-service", "max-image-bytes", "MAX_IMAGE_BYTES", Some("33554432")),
+    ("feature-service", "max-image-bytes", "MAX_IMAGE_BYTES", Some("32MiB")),
     ("feature-service", "preprocess-component", "PREPROCESS_COMPONENT", None),
     ("results-service", "results-addr", "RESULTS_ADDR", Some("0.0.0.0:5002")),
     ("results-service", "admin-addr", "ADMIN_ADDR", Some("127.0.0.1:5003")),
@@ -49,7 +49,7 @@ const DOCUMENTED: [(&str, &str, &str, Option<&str>); 46] = [
     ("up", "feature-addr", "FEATURE_ADDR", Some("127.0.0.1:5001")),
     ("up", "results-addr", "RESULTS_ADDR", Some("127.0.0.1:5002")),
     ("up", "admin-addr", "ADMIN_ADDR", Some("127.0.0.1:5003")),
-    ("up", "max-image-bytes", "MAX_IMAGE_BYTES", Some("33554432")),
+    ("up", "max-image-bytes", "MAX_IMAGE_BYTES", Some("32MiB")),
 ];
 
 fn arg<'a>(command: &'a clap::Command, subcommand: &str, flag: &str) -> &'a clap::Arg {
@@ -143,6 +143,25 @@ fn up_refuses_to_be_told_where_its_own_parts_are() {
     let text = sentence_of("convoy up --results-url http://127.0.0.1:1");
     assert!(text.contains("--results-url") && text.contains("results-service itself"), "{text}");
     assert!(read("convoy feature-service --results-url http://127.0.0.1:1").unwrap().is_some());
+}
+
+#[test]
+fn the_largest_image_has_a_size_with_or_without_a_unit() {
+    for (bytes, valid) in [("16MiB", true), ("1", true), ("1GiB", true), ("0", false), ("2GiB", false)] {
+        for service in ["model-serving", "feature-service", "up"] {
+            let line = format!("convoy {service} --max-image-bytes {bytes}");
+            let validated = match read(&line).unwrap().unwrap().command {
+                Command::ModelServing(args) => crate::supervise::Program::validate(&*args),
+                Command::FeatureService(args) => crate::supervise::Program::validate(&*args),
+                Command::Up(args) => crate::supervise::Program::validate(&*args),
+                other => panic!("{other:?}"),
+            };
+            let about_it =
+                validated.err().is_some_and(|failure| failure.to_string().contains("--max-image-bytes"));
+            assert_eq!(about_it, !valid, "{line}");
+        }
+    }
+    assert!(sentence_of("convoy up --max-image-bytes many").contains("such as 512MiB"));
 }
 
 #[test]

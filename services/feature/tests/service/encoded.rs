@@ -2,6 +2,7 @@
 
 use crate::rig::{PHOTO, Rig, photo_of, request};
 use serde_json::json;
+use service_kit::ErrorCode;
 use tonic::Status;
 
 #[tokio::test]
@@ -64,4 +65,21 @@ async fn what_its_component_says_of_an_image_is_passed_on() {
     }
     let answer = rig.send(request("/predict", "image/jpeg", "no image")).await;
     answer.assert_error(400, "invalid_input", "The image is corrupt");
+    assert_eq!(answer.body.get("verdict"), None);
+    // gRPC has one code for both.
+    let too_large =
+        service_kit::status_of_image(ErrorCode::TooLarge, "It is vast.", None, Some("too_many_pixels"));
+    rig.models.model().fails_with = Some(too_large);
+    let answer = rig.send(request("/predict", "image/jpeg", "vast")).await;
+    answer.assert_error(413, "too_large", "It is vast");
+    assert_eq!(answer.body["verdict"], "too_many_pixels");
+}
+
+#[tokio::test]
+async fn an_image_that_fits_into_no_message_is_too_large() {
+    let rig = Rig::with(|config| config.max_image_bytes = (100 << 20).into()).await;
+    rig.models.model().takes_encoded = true;
+    let answer = rig.send(request("/predict", "image/jpeg", vec![0; 64 << 20])).await;
+    answer.assert_error(413, "too_large", "which this model decodes itself, is larger than the limit");
+    assert!(rig.models.model().inferences.is_empty());
 }

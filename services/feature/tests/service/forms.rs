@@ -138,7 +138,7 @@ async fn bad_images_never_reach_a_model_or_the_store() {
 
 #[tokio::test]
 async fn limits_hold_in_every_form() {
-    let rig = Rig::with(|config| config.max_image_bytes = 1_000).await;
+    let rig = Rig::with(|config| config.max_image_bytes = 1_000.into()).await;
     let image = vec![0; 1_001];
     let answers = [
         rig.send(json_request("/predict", &json!({"image": "AAAA".repeat(400)}))).await,

@@ -45,6 +45,19 @@ async fn the_photo_gets_pillows_features_and_a_small_jpeg() {
 }
 
 #[tokio::test]
+async fn a_refused_image_has_its_verdict_and_what_is_no_image_none() {
+    let rig = Rig::new().await;
+    let answer = rig.send(json_request("/preprocess", &json!({"image": "AAAA"}))).await;
+    answer.assert_error(400, "invalid_input", "image");
+    assert_eq!(answer.body["verdict"], "not_an_image");
+    let answer = rig.send(request("/predict", "image/png", "no image")).await;
+    assert_eq!(answer.body["verdict"], "not_an_image");
+    let answer = rig.send(json_request("/preprocess", &json!({"image": ""}))).await;
+    answer.assert_error(400, "invalid_input", "required");
+    assert_eq!(answer.body.get("verdict"), None);
+}
+
+#[tokio::test]
 async fn another_size_can_be_asked_for_and_ids_may_be_left_out() {
     let rig = Rig::new().await;
     // As `base64` and MIME write it: in lines, and without padding.
@@ -154,7 +167,7 @@ async fn only_json_is_taken() {
 
 #[tokio::test]
 async fn what_is_too_large_is_refused_as_such() {
-    let rig = Rig::with(|config| config.max_image_bytes = 100_000).await;
+    let rig = Rig::with(|config| config.max_image_bytes = 100_000.into()).await;
     let answer = rig.send(json_request("/preprocess", &json!({"image": photo_base64()}))).await;
     answer.assert_ok();
     let image = STANDARD.encode(vec![0; 100_001]);
