@@ -31,6 +31,9 @@ pub(crate) use unread::Unread;
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// The part of the budget that is kept for calls that have begun: one over this.
 const RESERVE: usize = 8;
+/// The part that images which may take long have at most, of all sandboxes together: one over this. They hold it for seconds, and
+/// whoever sends bombs sends many of them: all other calls would be refused meanwhile.
+const SLOW_SHARE: usize = 2;
 
 /// The budget; clones share it.
 #[derive(Clone)]
@@ -41,12 +44,14 @@ pub(crate) struct InFlight {
 struct Budget {
     limit: usize,
     used: AtomicUsize,
+    /// What of it the sandbox's images hold that may take long.
+    slow: AtomicUsize,
 }
 
 impl InFlight {
     /// A budget of `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { shared: Arc::new(Budget { limit, used: AtomicUsize::new(0) }) }
+        Self { shared: Arc::new(Budget { limit, used: AtomicUsize::new(0), slow: AtomicUsize::new(0) }) }
     }
 
     /// A permit for a new call, which holds nothing yet.
@@ -199,6 +204,24 @@ impl sandbox::MemoryMeter for Permit {
     }
 
     fn shrink(&self, bytes: usize) {
+        self.give_back(bytes);
+    }
+
+    fn grow_slow(&self, bytes: usize) -> bool {
+        let Budget { slow, limit, .. } = &*self.held.budget;
+        let more = |held: usize| held.checked_add(bytes).filter(|&held| held <= limit / SLOW_SHARE);
+        if slow.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
+            return false;
+        }
+        let taken = Self::grow(self, bytes).is_ok();
+        if !taken {
+            slow.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    fn shrink_slow(&self, bytes: usize) {
+        self.held.budget.slow.fetch_sub(bytes, Ordering::Relaxed);
         self.give_back(bytes);
     }
 }

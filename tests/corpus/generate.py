@@ -110,7 +110,7 @@ def bombs():
     yield "bomb_gif_65535x65535.gif", gif.black(40, 40, screen=(65535, 65535)), "too_many_pixels"
     yield "bomb_gif.gif", gif.black(*LARGE), "accepted"
     yield "bomb_jpeg_65500x65500.jpg", jpeg.jpeg(16, 16, declare=(65500, 65500)), "too_many_pixels"
-    yield "bomb_jpeg_cmyk_declared.jpg", jpeg.jpeg(16, 16, 4, True, declare=LARGE), "accepted"
+    yield "bomb_jpeg_cmyk_declared.jpg", jpeg.jpeg(16, 16, 4, True, declare=LARGE), "accepted,out_of_time"
     yield "bomb_jpeg_scans.jpg", jpeg.bomb(6000, 6000, scans=4000), "out_of_time"
     # It is an image, for a machine that is fast enough.
     yield "bomb_jpeg_scans_small.jpg", jpeg.bomb(1900, 2000, scans=400), "accepted,out_of_time"

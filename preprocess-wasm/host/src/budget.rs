@@ -19,6 +19,16 @@ pub trait MemoryMeter: Send + Sync {
 
     /// Gives back `bytes` that were taken.
     fn shrink(&self, bytes: usize);
+
+    /// The same as [`MemoryMeter::grow`] for an image that may take long. Such may be kept from taking what others need.
+    fn grow_slow(&self, bytes: usize) -> bool {
+        self.grow(bytes)
+    }
+
+    /// Gives back `bytes` that were taken by [`MemoryMeter::grow_slow`].
+    fn shrink_slow(&self, bytes: usize) {
+        self.shrink(bytes);
+    }
 }
 
 /// What one instance holds, and what it may: the data of its store.

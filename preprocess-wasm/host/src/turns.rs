@@ -143,7 +143,8 @@ impl MemoryMeter for Turn {
         let ours = self.until_taken(|order| order.take(id, bytes), |order| order.make_room(id, bytes));
         let Some(meter) = self.meter.as_ref().filter(|_| ours) else { return ours };
         // What this one took of the lane's memory is no room in the meter's.
-        let taken = self.until_taken(|_| meter.grow(bytes), |order| order.make_room_elsewhere(id, bytes));
+        let taken =
+            self.until_taken(|_| meter.grow_slow(bytes), |order| order.make_room_elsewhere(id, bytes));
         if !taken {
             self.turns.lock().give_back(id, bytes);
             self.turns.changed.notify_all();
@@ -153,7 +154,7 @@ impl MemoryMeter for Turn {
 
     fn shrink(&self, bytes: usize) {
         if let Some(meter) = &self.meter {
-            meter.shrink(bytes);
+            meter.shrink_slow(bytes);
         }
         self.turns.lock().give_back(self.id, bytes);
         self.turns.changed.notify_all();

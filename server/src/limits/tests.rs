@@ -241,3 +241,20 @@ async fn an_answer_of_unknown_length_is_counted_frame_by_frame() {
     drop(frame);
     assert_eq!(budget.used(), 0);
 }
+
+#[test]
+fn images_that_may_take_long_leave_half_of_the_budget_to_others() {
+    use sandbox::MemoryMeter;
+    let budget = InFlight::new(1_000);
+    let (one, other) = (budget.permit(), budget.permit());
+    assert!(one.grow_slow(300) && other.grow_slow(200));
+    assert!(!other.grow_slow(1), "together they have half of it");
+    assert!(MemoryMeter::grow(&other, 400), "for other images there is room");
+    one.shrink_slow(300);
+    assert!(!one.grow_slow(401), "there is not so much");
+    assert!(one.grow_slow(300), "and nothing was lost by asking");
+    one.shrink_slow(300);
+    other.shrink_slow(200);
+    MemoryMeter::shrink(&other, 400);
+    assert_eq!((budget.used(), budget.shared.slow.load(Ordering::Relaxed)), (0, 0));
+}
