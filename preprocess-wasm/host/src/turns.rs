@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use self::order::{Order, Room};
 use crate::budget::MemoryMeter;
-use crate::watch::{Interrupted, thread_time};
+use crate::watch::{Interrupted, WorkTimer};
 
 /// How often one that waits looks whether anybody still waits for it: nobody wakes it for that.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -36,7 +36,7 @@ impl Turns {
         meter: Option<Arc<dyn MemoryMeter>>,
     ) -> Turn {
         let id = self.lock().join(pixels);
-        let own = Mutex::new(Own { seen: thread_time(), patience });
+        let own = Mutex::new(Own { timer: WorkTimer::start(), patience });
         Turn { turns: Arc::clone(self), id, meter, own }
     }
 
@@ -59,8 +59,8 @@ pub(crate) struct Turn {
 }
 
 struct Own {
-    /// The thread's time when the image's work was counted last.
-    seen: Duration,
+    /// Since the image's work was counted last.
+    timer: WorkTimer,
     /// How long it may yet wait, in all.
     patience: Duration,
 }
@@ -81,7 +81,7 @@ impl Turn {
             let waited = now - started;
             if order.works(self.id) {
                 let mut own = self.own();
-                *own = Own { seen: thread_time(), patience: own.patience.saturating_sub(waited) };
+                *own = Own { timer: WorkTimer::start(), patience: own.patience.saturating_sub(waited) };
                 return Ok(waited);
             }
             if let Some(reason) = stops(now) {
@@ -96,18 +96,12 @@ impl Turn {
 
     /// Counts what the image has done since this was called last. True if it must wait for a place again.
     pub(crate) fn is_preempted(&self) -> bool {
-        let worked = self.worked();
+        let worked = self.own().timer.lap();
         let preempted = self.turns.lock().worked(self.id, worked);
         if preempted {
             self.turns.changed.notify_all();
         }
         preempted
-    }
-
-    /// What this thread has done since it was asked last, or since the image had its place.
-    fn worked(&self) -> Duration {
-        let now = thread_time();
-        now.saturating_sub(std::mem::replace(&mut self.own().seen, now))
     }
 
     fn own(&self) -> MutexGuard<'_, Own> {
@@ -142,9 +136,7 @@ impl MemoryMeter for Turn {
         let id = self.id;
         let ours = self.until_taken(|order| order.take(id, bytes), |order| order.make_room(id, bytes));
         let Some(meter) = self.meter.as_ref().filter(|_| ours) else { return ours };
-        // What this one took of the lane's memory is no room in the meter's.
-        let taken =
-            self.until_taken(|_| meter.grow_slow(bytes), |order| order.make_room_elsewhere(id, bytes));
+        let taken = self.until_taken(|_| meter.grow_slow(bytes), |order| order.evict_for(id, bytes));
         if !taken {
             self.turns.lock().give_back(id, bytes);
             self.turns.changed.notify_all();
@@ -164,7 +156,7 @@ impl MemoryMeter for Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         // From the last tick on, which is all of it for what is done before the first. It ends on its own thread.
-        let worked = self.worked();
+        let worked = self.own().timer.lap();
         self.turns.lock().leave(self.id, worked);
         self.turns.changed.notify_all();
     }

@@ -32,15 +32,14 @@ pub(crate) struct Slice {
     left: Duration,
     /// The most that counts from one tick of the epoch to the next.
     most_at_once: Duration,
-    /// The thread's time when it was looked at last.
-    seen: Duration,
+    timer: WorkTimer,
     reason: Interrupted,
 }
 
 impl Slice {
     /// Begins now, on this thread; whoever is at work when it ends is interrupted with this reason.
     pub(crate) fn of(length: Duration, reason: Interrupted) -> Self {
-        Self { left: length, most_at_once: Duration::MAX, seen: thread_time(), reason }
+        Self { left: length, most_at_once: Duration::MAX, timer: WorkTimer::start(), reason }
     }
 
     /// The same of the guest's time alone. While the host works for it, which is when an image is copied into its memory, no
@@ -51,11 +50,27 @@ impl Slice {
 
     /// Whether it has ended, asked at a tick.
     fn has_ended(&mut self) -> bool {
-        let now = thread_time();
-        let worked = now.saturating_sub(self.seen).min(self.most_at_once);
-        self.seen = now;
+        let worked = self.timer.lap().min(self.most_at_once);
         self.left = self.left.saturating_sub(worked);
         self.left.is_zero()
+    }
+}
+
+/// Measures the processor time of the thread that it is asked on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WorkTimer {
+    seen: Duration,
+}
+
+impl WorkTimer {
+    pub(crate) fn start() -> Self {
+        Self { seen: thread_time() }
+    }
+
+    /// What the thread has done since it was started or asked last.
+    pub(crate) fn lap(&mut self) -> Duration {
+        let now = thread_time();
+        now.saturating_sub(std::mem::replace(&mut self.seen, now))
     }
 }
 

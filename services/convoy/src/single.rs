@@ -5,10 +5,8 @@ use crate::fleet::{Fleet, Service};
 use crate::options::{ProcessArgs, SandboxArgs};
 use crate::ready_file::Addresses;
 use crate::supervise::Program;
+use feature_service::config::MAX_IMAGE_BYTES;
 use service_kit::ByteSize;
-
-/// No image may be larger.
-const MAX_IMAGE_BYTES: usize = 1 << 30;
 
 /// `convoy model-serving`.
 #[derive(clap::Args, Clone, Debug)]

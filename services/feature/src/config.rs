@@ -60,8 +60,9 @@ pub enum ConfigError {
 
 /// A longer time is more likely a slip of the unit than a wish.
 const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
-/// The JSON body of a larger image would not fit into what a client or proxy usually handles, nor into memory often.
-const MAX_IMAGE_BYTES: usize = 1 << 30;
+/// The most that `--max-image-bytes` may be. The JSON body of a larger image would not fit into what a client or proxy usually
+/// handles, nor into memory often.
+pub const MAX_IMAGE_BYTES: usize = 1 << 30;
 
 impl Config {
     /// Checks what can be known before a port is bound.

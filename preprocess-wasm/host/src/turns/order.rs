@@ -70,7 +70,6 @@ pub(super) struct Order {
     places: usize,
     images: BTreeMap<u64, Image>,
     levels: [Level; LEVELS.len()],
-    working: usize,
     memory_left: usize,
     next: u64,
 }
@@ -82,7 +81,6 @@ impl Order {
             places,
             images: BTreeMap::new(),
             levels: Default::default(),
-            working: 0,
             memory_left: memory_bytes,
             next: 0,
         }
@@ -111,10 +109,8 @@ impl Order {
         self.charge(id, worked);
         let Some(image) = self.images.remove(&id) else { return };
         self.memory_left += image.memory_bytes;
-        match image.state {
-            State::Evicted => {}
-            State::Working => self.working -= 1,
-            State::Waiting => self.levels[image.level].waiting.retain(|&waiting| waiting != id),
+        if image.state == State::Waiting {
+            self.levels[image.level].waiting.retain(|&waiting| waiting != id);
         }
         self.choose_elders();
         self.fill();
@@ -191,12 +187,8 @@ impl Order {
         self.evict_for(id, bytes.saturating_sub(self.memory_left))
     }
 
-    /// The same where so much is wanted of what others share with this lane.
-    pub(super) fn make_room_elsewhere(&mut self, id: u64, bytes: usize) -> Room {
-        self.evict_for(id, bytes)
-    }
-
-    fn evict_for(&mut self, id: u64, bytes: usize) -> Room {
+    /// The same where so much is wanted of what others share with this lane: what it has left is no room there.
+    pub(super) fn evict_for(&mut self, id: u64, bytes: usize) -> Room {
         let Some(own) = self.images.get(&id) else { return Room::None };
         let (elder, claim) = (own.elder, (own.pixels, own.worked));
         let evicted = self.images.values().filter(|image| image.state == State::Evicted);
@@ -242,7 +234,6 @@ impl Order {
     fn preempt(&mut self, id: u64, new: bool) {
         if let Some(image) = self.images.get_mut(&id) {
             image.state = State::Waiting;
-            self.working -= 1;
             self.queue(id, new);
         }
     }
@@ -267,8 +258,7 @@ impl Order {
 
     /// Makes elders of those that have had most time, and more than that of the first level, while there is room for them.
     fn choose_elders(&mut self) {
-        let mut elders =
-            self.images.values().filter(|image| image.elder && image.state != State::Evicted).count();
+        let mut elders = self.images.values().filter(|image| image.elder).count();
         while elders < self.places / 2
             && let Some((id, image)) = self
                 .images
@@ -290,7 +280,8 @@ impl Order {
 
     /// Gives free places to those whose turn it is.
     fn fill(&mut self) {
-        while self.working < self.places
+        let mut working = self.images.values().filter(|image| image.state == State::Working).count();
+        while working < self.places
             && let Some(id) = self.waiting_elder().or_else(|| {
                 let level = self.first()?;
                 self.levels[level].waiting.pop_front()
@@ -298,7 +289,7 @@ impl Order {
             && let Some(image) = self.images.get_mut(&id)
         {
             image.state = State::Working;
-            self.working += 1;
+            working += 1;
         }
     }
 }

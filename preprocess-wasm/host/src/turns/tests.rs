@@ -4,6 +4,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 
 use super::*;
+use crate::watch::thread_time;
 
 /// Has the processor for so long.
 fn work(time: Duration) {

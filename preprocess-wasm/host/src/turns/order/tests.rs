@@ -244,8 +244,8 @@ fn nobody_is_evicted_in_vain() {
     assert_eq!(order.make_room(other, 101 * MIB), Room::None, "there is not so much");
     assert!(!order.is_evicted(bomb));
     // Elsewhere what the lane has left is none.
-    assert_eq!(order.make_room_elsewhere(other, 61 * MIB), Room::None);
-    assert_eq!(order.make_room_elsewhere(other, 60 * MIB), Room::Soon);
+    assert_eq!(order.evict_for(other, 61 * MIB), Room::None);
+    assert_eq!(order.evict_for(other, 60 * MIB), Room::Soon);
     assert!(order.is_evicted(bomb));
 }
 
