@@ -8,11 +8,12 @@
 use super::call::Call;
 use super::failure;
 use super::inflate::{self, Inflater};
+use super::transport::StreamWindow;
 use crate::error::ServingError;
 use crate::limits::{CountedBody, Due, HeldBody, Reason};
 use crate::state::ServingState;
 use http::{Request, Response};
-use service_kit::ConnectionHandle;
+use service_kit::{ConnectionHandle, ErrorCode};
 use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
@@ -38,11 +39,13 @@ const FREE_BYTES: usize = 64 * 1024;
 #[derive(Clone)]
 pub(crate) struct AdmissionLayer {
     state: Arc<ServingState>,
+    window: Arc<StreamWindow>,
 }
 
 impl AdmissionLayer {
-    pub(crate) fn new(state: Arc<ServingState>) -> Self {
-        Self { state }
+    /// Refusals are told to `window`.
+    pub(super) fn new(state: Arc<ServingState>, window: Arc<StreamWindow>) -> Self {
+        Self { state, window }
     }
 }
 
@@ -50,7 +53,7 @@ impl<S> Layer<S> for AdmissionLayer {
     type Service = Admission<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Admission { inner, state: Arc::clone(&self.state) }
+        Admission { inner, layer: self.clone() }
     }
 }
 
@@ -58,7 +61,7 @@ impl<S> Layer<S> for AdmissionLayer {
 #[derive(Clone)]
 pub(crate) struct Admission<S> {
     inner: S,
-    state: Arc<ServingState>,
+    layer: AdmissionLayer,
 }
 
 impl<S> Service<Request<Body>> for Admission<S>
@@ -75,13 +78,17 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let AdmissionLayer { state, window } = &self.layer;
         let path = request.uri().path();
         // How much a stream answers is known frame by frame only.
-        let answers = (path == MODEL_STREAM_INFER).then(|| self.state.in_flight.permit());
+        let answers = (path == MODEL_STREAM_INFER).then(|| state.in_flight.permit());
         let carrying = CARRYING.iter().find(|(carrying, _)| *carrying == path);
         if let Some((_, method)) = carrying {
             let call = request.extensions().get::<Call>();
-            if let Some(error) = self.state.refuses_early(None, call.and_then(|call| call.deadline)) {
+            if let Some(error) = state.refuses_early(None, call.and_then(|call| call.deadline)) {
+                if error.code() == ErrorCode::Overloaded {
+                    window.refused();
+                }
                 let call = call.cloned().unwrap_or_default();
                 let response = failure::answer(&error, &call, method, "").into_http();
                 return Box::pin(async { Ok(response) });
@@ -89,11 +96,11 @@ where
         }
         // Of a stream, and of what is not ours (health, reflection), only messages that have begun are due.
         let unary = path != MODEL_STREAM_INFER && (carrying.is_some() || path.starts_with(COMPRESSIBLE));
-        let progress = self.state.progress(if unary { Due::Body } else { Due::Messages });
+        let progress = state.progress(if unary { Due::Body } else { Due::Messages });
         let connection = request.extensions().get::<ConnectionHandle>().cloned();
         let client = connection.as_ref().map(ConnectionHandle::peer);
-        let progress = progress.beside(client, &self.state.held_back);
-        let permit = self.state.in_flight.permit();
+        let progress = progress.beside(client, &state.held_back);
+        let permit = state.in_flight.permit();
         if let Some(call) = request.extensions_mut().get_mut::<Call>() {
             call.hold(permit.clone());
             call.connection = client;
@@ -107,12 +114,12 @@ where
             && let Some(encoding) = inflate::take_encoding(request.headers_mut())
         {
             let call = request.extensions().get::<Call>().cloned().unwrap_or_default();
-            let (permit, offload) = (permit.clone(), self.state.offload.clone());
+            let (permit, offload) = (permit.clone(), state.offload.clone());
             let inflater = Inflater { encoding, permit, offload, call, method };
             request = request.map(|body| inflater.inflate(body));
         }
         let handler = self.inner.call(request);
-        let state = Arc::clone(&self.state);
+        let state = Arc::clone(state);
         Box::pin(async move {
             let response = handler.await?;
             if permit.was_refused() {

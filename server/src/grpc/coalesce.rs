@@ -6,12 +6,13 @@
 //! frames around them, so a short answer is one write. Of a longer message it then writes a beginning and the rest apart;
 //! those are put together here again, for one write to the system.
 
-use service_kit::{Connection, ConnectionHandle};
+use service_kit::Connection;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tonic::transport::server::Connected;
 
 /// A write up to this is kept until the next one or a flush: a little more than what h2 writes of a longer message at
 /// first, the frames before it included.
@@ -24,11 +25,18 @@ pub(super) struct Coalescing<C = Connection> {
     /// What was written and waits for the next write, from `sent` on.
     kept: Vec<u8>,
     sent: usize,
+    /// Bytes that were read.
+    received: Arc<AtomicU64>,
 }
 
 impl<C> Coalescing<C> {
     pub(super) fn new(inner: C) -> Self {
-        Self { inner, kept: Vec::new(), sent: 0 }
+        Self { inner, kept: Vec::new(), sent: 0, received: Arc::default() }
+    }
+
+    /// Counts the bytes that are read.
+    pub(super) fn received(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.received)
     }
 }
 
@@ -65,7 +73,10 @@ impl<C: AsyncRead + Unpin> AsyncRead for Coalescing<C> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        self.received.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -93,14 +104,6 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Coalescing<C> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_write_kept(cx, &[]))?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
-
-impl Connected for Coalescing {
-    type ConnectInfo = ConnectionHandle;
-
-    fn connect_info(&self) -> ConnectionHandle {
-        self.inner.connect_info()
     }
 }
 

@@ -1,13 +1,11 @@
 //! Keeps the caller's deadline, and says in gRPC's words when it passed or a message was too long.
 //!
-//! tonic itself answers an expired `grpc-timeout` with CANCELLED, and a message over its limit with OUT_OF_RANGE.
-//! Callers act on these codes, so this layer
+//! tonic's transport, which is not used here, answers an expired `grpc-timeout` with CANCELLED, and its services a message
+//! over their limit with OUT_OF_RANGE. Callers act on these codes, so this layer
 //! - notes when the call arrived, and hands `arrival + grpc-timeout` to the handler ([`Call::deadline`]);
 //! - races the handler against that instant. When the deadline wins, the handler is dropped (what it had queued is
 //!   then not run) and the answer is DEADLINE_EXCEEDED;
 //! - rewrites tonic's OUT_OF_RANGE to INVALID_ARGUMENT.
-//!
-//! tonic's own timer starts after this layer's and is looked at after it, so this layer always wins.
 
 use super::call::Call;
 use super::failure;

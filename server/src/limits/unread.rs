@@ -4,11 +4,11 @@
 //! A piece that is not within `--answer-timeout` is given up, in one of two ways:
 //!
 //! - The answer ends with an error: over HTTP/2 its stream is reset, and others on the connection go on. That is possible
-//!   while hyper asks for more of it ([`Sending::poll_taken`]), so the end of a large answer is kept back as well.
-//! - hyper does not ask while the client's window is used up or its socket is full, nor for what follows a small answer.
+//!   while the transport asks for more of it ([`Sending::poll_taken`]), so the end of a large answer is kept back as well.
+//! - It does not ask while the client's window is used up or its socket is full, nor for what follows a small answer.
 //!   What is still there a quarter of the time later is ended with its whole connection ([`Unread::watch`]).
 //!
-//! Whether a piece is on its way is told by its drop: hyper and h2 drop what they have written.
+//! Whether a piece is on its way is told by its drop: the transport (h2, and hyper for HTTP/1.1) drops what it has written.
 
 use crate::scheduler::lock;
 use bytes::Bytes;

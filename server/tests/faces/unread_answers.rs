@@ -76,7 +76,7 @@ async fn answers_that_are_not_read_are_given_up_and_others_on_their_connection_g
     assert!(read.to_bytes().len() > 5_000_000);
 }
 
-/// No window at all: hyper has the answer in hand, and does not ask whether it is still to be sent.
+/// No window at all: the transport has the answer in hand, and does not ask whether it is still to be sent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_may_not_begin_is_ended_with_its_connection() {
     let server = server().await;

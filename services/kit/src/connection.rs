@@ -1,7 +1,7 @@
 //! One TCP connection of a client, which can be reset from outside the server that serves it.
 //!
-//! hyper serves a connection until its client ends it. What has been handed over to it and is not read stays in memory
-//! meanwhile, and nothing above hyper is asked again. So whoever notices has to end the connection itself.
+//! HTTP's libraries serve a connection until its client ends it. What has been handed over to them and is not read stays in
+//! memory meanwhile, and nothing above them is asked again. So whoever notices has to end the connection itself.
 
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
@@ -138,15 +138,6 @@ impl AsyncWrite for Connection {
 impl Connected<IncomingStream<'_, Listening>> for ConnectionHandle {
     fn connect_info(stream: IncomingStream<'_, Listening>) -> Self {
         stream.io().handle()
-    }
-}
-
-#[cfg(feature = "grpc")]
-impl tonic::transport::server::Connected for Connection {
-    type ConnectInfo = ConnectionHandle;
-
-    fn connect_info(&self) -> ConnectionHandle {
-        self.handle()
     }
 }
 

@@ -100,15 +100,6 @@ impl Listening {
         }
     }
 
-    /// The connections as a stream that never ends.
-    #[cfg(feature = "grpc")]
-    pub fn into_stream(self) -> impl futures_util::Stream<Item = io::Result<Connection>> {
-        futures_util::stream::unfold(self, |mut listening| async {
-            let (stream, _) = listening.accept().await;
-            Some((Ok(stream), listening))
-        })
-    }
-
     fn stop_accepting(&mut self) {
         let State::Accepting(listener) = std::mem::replace(&mut self.state, State::Closed) else { return };
         match listener.into_std() {

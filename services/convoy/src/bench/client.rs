@@ -1,15 +1,13 @@
 //! A gRPC client that costs little: messages are encoded once and sent as they are, and answers are only looked at.
 //!
 //! What a client spends on the machine that it shares with the server is taken from the server. So this one speaks
-//! HTTP/2 through hyper directly, without a gRPC library's copies, codecs and timers.
+//! HTTP/2 through h2 directly, without the copies, codecs, timers and tasks of a gRPC or HTTP library.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use convoy_proto::inference::ModelInferResponse;
 use convoy_proto::inference::infer_parameter::ParameterChoice;
+use h2::client::{Builder, SendRequest};
 use http::{HeaderMap, Request, Uri};
-use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prost::Message;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -47,7 +45,7 @@ pub(super) fn framed(message: &impl Message) -> Bytes {
 /// Several connections to one server.
 #[derive(Clone, Debug)]
 pub(super) struct Client {
-    connections: Vec<SendRequest<Full<Bytes>>>,
+    connections: Vec<SendRequest<Bytes>>,
     uri: Uri,
 }
 
@@ -67,48 +65,52 @@ impl Client {
 
     /// Sends `message` on the connection number `at`, and waits for its answer to the end. `read`: also decode it.
     pub(super) async fn ask(&self, at: usize, message: Bytes, read: bool) -> Outcome {
-        let mut connection = self.connections[at % self.connections.len()].clone();
+        let connection = self.connections[at % self.connections.len()].clone();
+        // What goes wrong below this is the connection's fault.
+        self.exchange(connection, message, read).await.unwrap_or(Outcome::Failed(2))
+    }
+
+    async fn exchange(
+        &self,
+        connection: SendRequest<Bytes>,
+        message: Bytes,
+        read: bool,
+    ) -> Result<Outcome, h2::Error> {
         let request = Request::post(self.uri.clone())
             .header("content-type", "application/grpc")
             .header("te", "trailers")
-            .body(Full::new(message));
-        let Ok(request) = request else { return Outcome::Failed(2) };
-        if connection.ready().await.is_err() {
-            return Outcome::Failed(2);
-        }
-        let Ok(response) = connection.send_request(request).await else { return Outcome::Failed(2) };
+            .body(());
+        let Ok(request) = request else { return Ok(Outcome::Failed(2)) };
+        let (response, mut body) = connection.ready().await?.send_request(request, false)?;
+        // It goes out as the server's windows let it.
+        body.send_data(message, true)?;
+        let response = response.await?;
         // An answer without a message has its status in its headers.
         if let Some(code) = grpc_status(response.headers()) {
-            return outcome(code, None);
+            return Ok(outcome(code, None));
         }
         let mut body = response.into_body();
         let mut answer = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            match frame {
-                Err(_) => return Outcome::Failed(2),
-                Ok(frame) => match frame.into_data() {
-                    Ok(data) if read => answer.extend_from_slice(&data),
-                    Ok(_) => {}
-                    Err(frame) => {
-                        let code = frame.trailers_ref().and_then(grpc_status);
-                        return outcome(code.unwrap_or(2), server_time(answer));
-                    }
-                },
+        while let Some(data) = body.data().await {
+            let data = data?;
+            body.flow_control().release_capacity(data.len())?;
+            if read {
+                answer.extend_from_slice(&data);
             }
         }
-        Outcome::Failed(2)
+        let code = body.trailers().await?.as_ref().and_then(grpc_status);
+        Ok(outcome(code.unwrap_or(2), server_time(answer)))
     }
 }
 
-async fn connect(authority: &str) -> Result<SendRequest<Full<Bytes>>, String> {
+async fn connect(authority: &str) -> Result<SendRequest<Bytes>, String> {
     let stream = TcpStream::connect(authority).await.map_err(|error| error.to_string())?;
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
-    let handshake = Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(WINDOW_BYTES)
+    let handshake = Builder::new()
+        .enable_push(false)
+        .initial_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES * 4)
-        .max_send_buf_size(WINDOW_BYTES as usize)
-        .handshake(TokioIo::new(stream));
+        .handshake(stream);
     let (sender, connection) = handshake.await.map_err(|error| error.to_string())?;
     tokio::spawn(connection);
     Ok(sender)
