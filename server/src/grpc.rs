@@ -3,7 +3,6 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`admission`] | the layer that refuses calls on their headers and counts what they hold |
-//! | [`coalesce`] | sends a short answer in one piece |
 //! | [`deadline`] | the layer that keeps the caller's deadline |
 //! | [`call`] | what the layers tell a handler about its call |
 //! | [`end_at_stop`] | ends reflection calls when the server stops |
@@ -16,7 +15,6 @@
 
 mod admission;
 mod call;
-mod coalesce;
 mod deadline;
 mod end_at_stop;
 mod failure;
@@ -25,6 +23,8 @@ mod inflate;
 mod predict;
 mod transport;
 pub(crate) mod v2;
+
+pub(crate) use transport::STREAMS_TO_FILL_A_CONNECTION;
 
 use crate::state::ServingState;
 use admission::AdmissionLayer;
@@ -43,21 +43,11 @@ use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic_reflection::server::Builder as Reflection;
 use tower::ServiceBuilder;
-use transport::{LARGE_WINDOW_BYTES, StreamWindow, Transport};
+use transport::{StreamWindow, Transport};
 
 /// The largest message, in bytes, in either direction.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
-/// The longest frame that a client may send: each is read, copied and passed on by itself, and HTTP/2's 16 KiB make 17 of
-/// a call of 270 KB. One a connection is in memory before it is counted.
-const FRAME_BYTES: u32 = 64 * 1024;
-/// What a client may send on all streams of a connection, so that a dozen that are not read do not hold up the others.
-const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-/// So many streams that are not read may use up a connection.
-pub(crate) const STREAMS_TO_FILL_A_CONNECTION: usize =
-    (CONNECTION_WINDOW_BYTES / LARGE_WINDOW_BYTES) as usize;
-/// Calls open at once on one connection; more wait at the client.
-const STREAMS_PER_CONNECTION: u32 = 1024;
 /// The services whose health is told, besides that of the server as a whole.
 const SERVICES: &[&str] = &[MODEL_SERVING, INFERENCE];
 

@@ -11,18 +11,21 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`connection`] | one connection, from its first byte to its last |
+//! | [`coalesce`] | sends a short answer in one piece |
 //! | [`keep_alive`] | asks a silent client whether it is still there |
 //! | [`incoming`] | the body of a request |
 //! | [`reply`] | runs one request and sends what comes of it |
 //! | [`window`] | what a client may send on a stream before it must wait |
 
+mod coalesce;
 mod connection;
 mod incoming;
 mod keep_alive;
 mod reply;
 mod window;
 
-pub(super) use window::{LARGE_WINDOW_BYTES, StreamWindow};
+pub(crate) use window::STREAMS_TO_FILL_A_CONNECTION;
+pub(super) use window::StreamWindow;
 
 use http::{Request, Response};
 use service_kit::Listening;

@@ -1,13 +1,12 @@
 //! One connection, from its first byte to its last.
 
+use super::coalesce::Coalescing;
 use super::incoming::Incoming;
 use super::keep_alive::KeepAlive;
+use super::window::CONNECTION_WINDOW_BYTES;
 use super::{Answers, Transport, reply};
-use crate::grpc::coalesce::Coalescing;
-use crate::grpc::{CONNECTION_WINDOW_BYTES, FRAME_BYTES, STREAMS_PER_CONNECTION};
-use bytes::Bytes;
 use h2::RecvStream;
-use h2::server::{Builder, SendResponse};
+use h2::server::Builder;
 use http::Request;
 use service_kit::{Connection, ConnectionHandle};
 use std::pin::pin;
@@ -19,11 +18,15 @@ use tracing::debug;
 
 /// How long a client may take for what an HTTP/2 connection begins with.
 const HANDSHAKE: Duration = Duration::from_secs(20);
+/// The longest frame that a client may send: each is read, copied and passed on by itself, and HTTP/2's 16 KiB make 17 of
+/// a call of 270 KB. One a connection is in memory before it is counted.
+const FRAME_BYTES: u32 = 64 << 10;
+/// Calls open at once on one connection; more wait at the client.
+const STREAMS_PER_CONNECTION: u32 = 1024;
 /// Bytes of a request's headers, as HTTP/2 counts them (RFC 9113, 10.5.1).
 const HEADER_LIST_BYTES: u32 = 16 << 10;
 /// While h2 keeps so many bytes of an answer because the client's windows have no room, no more are asked for.
 const SEND_BUFFER_BYTES: usize = 400 << 10;
-
 /// Streams that we ended, as those of refused requests, of which a connection knows for a second that what still comes of
 /// them is to be thrown away: about 350 bytes each. What comes of one that it does not know is an error of its client. With
 /// h2's default of 50 a client that asks again as soon as it is refused made a thousand of those in two seconds.
@@ -31,18 +34,6 @@ const REMEMBERED_STREAMS: usize = 2048;
 /// So many errors of streams end a connection. Each may wait to be told while the client reads nothing (RUSTSEC-2024-0003),
 /// and h2 counts them for as long as the connection lasts: its default of 1024 would end one that is long overloaded.
 const STREAM_ERRORS: usize = 1 << 16;
-
-/// A request, and where its answer goes.
-type Accepted = Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
-
-/// What happens next on a connection.
-#[allow(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
-enum Next {
-    Accepted(Accepted),
-    /// It takes no more requests.
-    Drain,
-    Gone,
-}
 
 /// Serves `connection` until its client ends it, or until it has answered what was open on it when `closing` was
 /// cancelled or it was as old as it may be.
@@ -89,15 +80,19 @@ pub(super) async fn serve(
     });
     let mut draining = false;
     loop {
-        let next = tokio::select! {
+        tokio::select! {
             // A client that always has another request must not keep its connection from being ended.
             biased;
-            () = &mut drain, if !draining => Next::Drain,
-            accepted = http2.accept() => Next::Accepted(accepted),
-            () = keep_alive.gone() => Next::Gone,
-        };
-        match next {
-            Next::Accepted(Some(Ok((request, respond)))) => {
+            () = &mut drain, if !draining => {
+                draining = true;
+                http2.graceful_shutdown();
+            }
+            accepted = http2.accept() => {
+                let (request, respond) = match accepted {
+                    None => return,
+                    Some(Ok(accepted)) => accepted,
+                    Some(Err(error)) => return debug!(peer = %handle.peer(), %error, "A connection failed"),
+                };
                 let now = transport.window.bytes();
                 // It fails while the client has not confirmed the last change.
                 if now != window && http2.set_initial_window_size(now).is_ok() {
@@ -105,16 +100,8 @@ pub(super) async fn serve(
                 }
                 tokio::spawn(reply::answer(service.clone(), with_body(request, &handle), respond));
             }
-            Next::Accepted(Some(Err(error))) => {
-                return debug!(peer = %handle.peer(), %error, "A connection failed");
-            }
-            Next::Accepted(None) => return,
-            Next::Drain => {
-                draining = true;
-                http2.graceful_shutdown();
-            }
             // Its streams end with it.
-            Next::Gone => return debug!(peer = %handle.peer(), "A client does not answer any more"),
+            () = keep_alive.gone() => return debug!(peer = %handle.peer(), "A client does not answer any more"),
         }
     }
 }

@@ -94,6 +94,14 @@ mod tests {
         client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     }
 
+    /// Something comes so many times, each within the time for an answer.
+    async fn send(received: Arc<AtomicU64>, times: u32) {
+        for _ in 0..times {
+            sleep(ANSWER / 2).await;
+            received.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_client_that_does_not_answer_is_gone() {
         let (mut client, server) = duplex(1 << 16);
@@ -117,13 +125,7 @@ mod tests {
         let (mut client, server) = duplex(1 << 16);
         begin(&mut client).await;
         let received = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&received);
-        let sending = tokio::spawn(async move {
-            loop {
-                sleep(ANSWER / 2).await;
-                counted.fetch_add(1, Ordering::Relaxed);
-            }
-        });
+        let sending = tokio::spawn(send(Arc::clone(&received), u32::MAX));
         assert_eq!(gone_after(server, received).await, Err(()));
         sending.abort();
     }
@@ -133,13 +135,7 @@ mod tests {
         let (mut client, server) = duplex(1 << 16);
         begin(&mut client).await;
         let received = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&received);
-        let sending = async move {
-            for _ in 0..10 {
-                sleep(ANSWER / 2).await;
-                counted.fetch_add(1, Ordering::Relaxed);
-            }
-        };
+        let sending = send(Arc::clone(&received), 10);
         let (gone, ()) = tokio::join!(gone_after(server, received), sending);
         let silent = gone.unwrap().saturating_sub(5 * ANSWER);
         assert!(silent > Duration::ZERO && silent <= 2 * SILENT + ANSWER, "{silent:?}");

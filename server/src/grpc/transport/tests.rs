@@ -13,7 +13,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tower::service_fn;
 
-/// A server whose requests to `/never` are never answered; all others are at once, and nothing of any is read.
 struct Server {
     address: SocketAddr,
     shutdown: Shutdown,
@@ -21,11 +20,8 @@ struct Server {
     serving: JoinHandle<()>,
 }
 
+/// A server whose requests to `/never` are never answered; all others are at once, and nothing of any is read.
 async fn server(max_connection_age: Option<Duration>) -> Server {
-    let (shutdown, window) = (Shutdown::new(), Arc::new(StreamWindow::new()));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let listening = Listening::new(listener, &shutdown).unwrap();
     let service = service_fn(|request: Request<Body>| async move {
         if request.uri().path() == "/never" {
             let () = pending().await;
@@ -33,6 +29,14 @@ async fn server(max_connection_age: Option<Duration>) -> Server {
         drop(request);
         Ok::<_, Infallible>(Response::new(Body::empty()))
     });
+    serve(service, max_connection_age).await
+}
+
+async fn serve(service: impl Answers + Sync, max_connection_age: Option<Duration>) -> Server {
+    let (shutdown, window) = (Shutdown::new(), Arc::new(StreamWindow::new()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let listening = Listening::new(listener, &shutdown).unwrap();
     let transport = Transport { max_connection_age, window: Arc::clone(&window) };
     let serving = tokio::spawn(transport.serve(listening, service));
     Server { address, shutdown, window, serving }
@@ -145,10 +149,6 @@ async fn bodies_of_requests_that_were_answered_at_once_are_no_errors() {
 async fn a_client_that_hangs_up_ends_what_it_asked() {
     // A handler holds a clone of this for as long as it is there.
     let handlers = Arc::new(());
-    let shutdown = Shutdown::new();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let listening = Listening::new(listener, &shutdown).unwrap();
     let (began, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
     let of_service = Arc::downgrade(&handlers);
     let service = service_fn(move |_: Request<Body>| {
@@ -160,13 +160,12 @@ async fn a_client_that_hangs_up_ends_what_it_asked() {
             Ok::<_, Infallible>(Response::new(Body::empty()))
         }
     });
-    let transport = Transport { max_connection_age: None, window: Arc::new(StreamWindow::new()) };
-    let serving = tokio::spawn(transport.serve(listening, service));
-    let (mut sender, connection) = connect(address).await;
+    let server = serve(service, None).await;
+    let (mut sender, connection) = connect(server.address).await;
     let _reset = sender.send_request(to("/"), true).unwrap();
     has_begun.recv().await.unwrap();
     connection.abort();
-    shutdown.stop();
-    serving.await.unwrap();
+    server.shutdown.stop();
+    server.serving.await.unwrap();
     assert_eq!(Arc::strong_count(&handlers), 1, "a handler is still there");
 }

@@ -11,9 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// While nothing is refused: an image of 640x640 bytes for each of three colours fits, and one of 300x300 in FP32.
-pub(in crate::grpc) const LARGE_WINDOW_BYTES: u32 = 1280 << 10;
+pub(super) const LARGE_WINDOW_BYTES: u32 = 1280 << 10;
 /// While requests are refused.
 const SMALL_WINDOW_BYTES: u32 = 128 << 10;
+/// What a client may send on all streams of a connection, so that a dozen that are not read do not hold up the others.
+pub(super) const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// So many streams that are not read may use up a connection.
+pub(crate) const STREAMS_TO_FILL_A_CONNECTION: usize =
+    (CONNECTION_WINDOW_BYTES / LARGE_WINDOW_BYTES) as usize;
 /// For so long after a refusal the next one is expected.
 const EXPECTED: Duration = Duration::from_millis(500);
 
@@ -22,19 +27,19 @@ const EXPECTED: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(in crate::grpc) struct StreamWindow {
     epoch: Instant,
-    /// When a request was last refused on its headers because there is too much to do, in milliseconds since the epoch; 0: never.
-    refused_at: AtomicU64,
+    /// Until when refusals are expected, in milliseconds since the epoch.
+    small_until: AtomicU64,
 }
 
 impl StreamWindow {
     /// Nothing was refused yet.
     pub(in crate::grpc) fn new() -> Self {
-        Self { epoch: Instant::now(), refused_at: AtomicU64::new(0) }
+        Self { epoch: Instant::now(), small_until: AtomicU64::new(0) }
     }
 
     /// Notes that a request was refused on its headers because there is too much to do.
     pub(in crate::grpc) fn refused(&self) {
-        self.refused_at.store(self.milliseconds(Instant::now()).max(1), Ordering::Relaxed);
+        self.small_until.store(self.milliseconds(Instant::now() + EXPECTED), Ordering::Relaxed);
     }
 
     /// Bytes that a client may send now.
@@ -43,13 +48,12 @@ impl StreamWindow {
     }
 
     fn bytes_at(&self, now: Instant) -> u32 {
-        let refused_at = self.refused_at.load(Ordering::Relaxed);
-        let expected = Duration::from_millis(self.milliseconds(now).saturating_sub(refused_at)) < EXPECTED;
-        if refused_at > 0 && expected { SMALL_WINDOW_BYTES } else { LARGE_WINDOW_BYTES }
+        let is_small = self.milliseconds(now) < self.small_until.load(Ordering::Relaxed);
+        if is_small { SMALL_WINDOW_BYTES } else { LARGE_WINDOW_BYTES }
     }
 
-    fn milliseconds(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
+    fn milliseconds(&self, instant: Instant) -> u64 {
+        u64::try_from(instant.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
     }
 }
 
