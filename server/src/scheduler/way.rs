@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 /// Requests that are remembered.
-const REMEMBERED: usize = 64;
+const REMEMBERED: usize = 256;
 /// A new estimate is made after so many.
-const EVERY: usize = 16;
+const EVERY: usize = 32;
 
 /// What the last requests took.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl Way {
         Self { taken: Vec::with_capacity(REMEMBERED), next: 0 }
     }
 
-    /// Takes in what one request took; now and then gives what nineteen of twenty have taken no longer than lately.
+    /// Takes in what one request took; now and then gives what forty-nine of fifty have taken no longer than lately.
     pub(crate) fn observe(&mut self, taken: Duration) -> Option<Duration> {
         match self.taken.get_mut(self.next) {
             Some(oldest) => *oldest = taken,
@@ -35,7 +35,7 @@ impl Way {
             return None;
         }
         let mut taken = self.taken.clone();
-        let at = taken.len() * 19 / 20;
+        let at = taken.len() * 49 / 50;
         Some(*taken.select_nth_unstable(at).1)
     }
 }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nineteen_of_twenty_of_the_last_requests_count() {
+    fn forty_nine_of_fifty_of_the_last_requests_count() {
         let mut way = Way::new();
         let mut last = None;
         for number in 1..=EVERY as u64 * 3 {

@@ -16,6 +16,7 @@ mod target;
 
 use crate::exit::Failure;
 use crate::options::{SandboxArgs, duration};
+use crate::single::cannot_start;
 use client::Client;
 use load::Rate;
 use loops::Ask;
@@ -208,7 +209,8 @@ async fn measure(target: &Target, args: &BenchArgs) -> Result<Report, Failure> {
         }
         for (rate, rounds) in args.open_loop.iter().zip(&mut open) {
             let rate = rate.per_second(reference.throughput);
-            rounds.push(loops::open(&ask, rate, args.duration, round as u64 + 1).await);
+            let seen = loops::open(&ask, rate, args.duration, round as u64 + 1).await;
+            rounds.push(seen.map_err(cannot_start)?);
         }
         references.push(reference);
     }

@@ -5,8 +5,11 @@ use super::statistics::{Arrivals, Latency};
 use bytes::Bytes;
 use serde::Serialize;
 use std::cell::RefCell;
+use std::io;
 use std::rc::Rc;
+use std::thread;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 /// Requests of an open loop that may be open at once; the next ones are counted as failed.
@@ -126,25 +129,19 @@ pub(super) async fn closed(ask: &Ask, callers: usize, duration: Duration) -> See
 /// Requests that arrive at `rate` a second on average (Poisson), whatever becomes of those before them, for a tenth of
 /// `duration` that does not count, for `duration`, and for a last tenth: those count that are due between, so that the
 /// queue is neither empty when it begins nor emptied without others coming when it ends.
-pub(super) async fn open(ask: &Ask, rate: f64, duration: Duration, seed: u64) -> Seen {
+///
+/// # Errors
+/// When the system has no thread for it.
+pub(super) async fn open(ask: &Ask, rate: f64, duration: Duration, seed: u64) -> io::Result<Seen> {
+    let start = Instant::now();
+    let counted = start + duration / 10..start + duration + duration / 10;
+    let mut arrivals = arrivals(Arrivals::new(rate, seed), start, counted.end + duration / 10)?;
     let record = Rc::new(RefCell::new(Record::default()));
     let local = LocalSet::new();
     let generate = async {
-        let start = Instant::now();
-        let mut due = Duration::ZERO;
         let mut tasks = tokio::task::JoinSet::new();
-        let counted = duration / 10..duration + duration / 10;
-        for (number, gap) in Arrivals::new(rate, seed).enumerate() {
-            due += gap;
-            if due >= counted.end + duration / 10 {
-                break;
-            }
-            let counts = counted.contains(&due);
-            // The timer ticks in milliseconds: what is due by then is sent at once, and timed from when it was due.
-            let due_at = start + due;
-            if due_at > Instant::now() {
-                tokio::time::sleep_until(due_at.into()).await;
-            }
+        while let Some((number, due_at)) = arrivals.recv().await {
+            let counts = counted.contains(&due_at);
             while tasks.try_join_next().is_some() {}
             if tasks.len() >= MOST_OPEN {
                 record.borrow_mut().failed += usize::from(counts);
@@ -164,11 +161,33 @@ pub(super) async fn open(ask: &Ask, rate: f64, duration: Duration, seed: u64) ->
         record.borrow_mut().failed += tasks.len();
     };
     local.run_until(generate).await;
-    record.borrow_mut().seen(ask.objective, duration)
+    Ok(record.borrow_mut().seen(ask.objective, duration))
+}
+
+/// Gives each instant, with its number from 0, when it has come: from the first gap after `start` until `end`. A thread of
+/// its own waits for them: tokio's timers tick in milliseconds, and half of one on average would be counted as the server's.
+fn arrivals(gaps: Arrivals, start: Instant, end: Instant) -> io::Result<mpsc::Receiver<(usize, Instant)>> {
+    let (arrived, arrivals) = mpsc::channel(MOST_OPEN);
+    let wait = move || {
+        let instants = gaps.scan(start, |due, gap| {
+            *due += gap;
+            Some(*due)
+        });
+        for (number, due) in instants.take_while(|due| *due < end).enumerate() {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            if arrived.blocking_send((number, due)).is_err() {
+                return;
+            }
+        }
+    };
+    thread::Builder::new().name("bench-arrivals".to_owned()).spawn(wait)?;
+    Ok(arrivals)
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -187,5 +206,23 @@ mod tests {
         assert_eq!((seen.refused, seen.expired, seen.failed), (1, 1, 1));
         assert_eq!((seen.offered_per_s, seen.answered_per_s, seen.in_time_per_s), (3.0, 1.5, 0.5));
         assert_eq!((seen.latency.p50_ms, seen.refusal.p50_ms), (110.0, 1.0));
+    }
+
+    #[test]
+    fn arrivals_come_when_they_are_due_and_not_before() {
+        let start = Instant::now();
+        let end = start + Duration::from_millis(50);
+        let mut arrivals = arrivals(Arrivals::new(400.0, 3), start, end).unwrap();
+        let mut due = start;
+        let mut expected = Arrivals::new(400.0, 3);
+        let mut count = 0;
+        while let Some((number, at)) = arrivals.blocking_recv() {
+            due += expected.next().unwrap();
+            assert_eq!((number, at), (count, due));
+            assert!(Instant::now() >= at && at < end);
+            count += 1;
+        }
+        assert!(due + expected.next().unwrap() >= end, "none is left out");
+        assert!(count > 0);
     }
 }
