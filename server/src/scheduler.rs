@@ -277,13 +277,12 @@ impl Scheduler {
             state.policy.set_way(way);
         }
         let deadline = state.policy.deadline(now, own);
-        let has_own_deadline = own.is_some();
         let job = QueuedRequest {
             request,
             reply,
             enqueued_at,
             deadline,
-            has_own_deadline,
+            own_deadline: own,
             priority,
             span,
             account,

@@ -153,6 +153,8 @@ async fn a_second_signal_ends_it_at_once() {
         process.signal("TERM");
         process.wait_for_log("\"message\":\"stopping\"");
         assert!(process.is_running());
+        // Before that the same again is one signal.
+        tokio::time::sleep(Duration::from_millis(100)).await;
         process.signal(signal);
         assert_eq!(process.wait().code(), Some(code), "{}", process.log());
     }

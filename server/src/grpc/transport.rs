@@ -25,7 +25,7 @@ mod reply;
 mod window;
 
 pub(crate) use window::STREAMS_TO_FILL_A_CONNECTION;
-pub(super) use window::StreamWindow;
+pub(super) use window::{LARGE_WINDOW_BYTES, StreamWindow};
 
 use http::{Request, Response};
 use service_kit::Listening;

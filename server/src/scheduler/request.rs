@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::policy::Job;
+use super::policy::{DropReason, Job};
 use crate::error::ServingError;
 use crate::limits::Permit;
 use crate::tensor::{Shape, Tensor};
@@ -121,14 +121,33 @@ pub(crate) struct QueuedRequest {
     /// When its answer is worth nothing any more, since the scheduler's start: its caller's deadline or the
     /// objective, whichever is earlier.
     pub(crate) deadline: Option<Duration>,
-    /// Whether its caller gave a deadline.
-    pub(crate) has_own_deadline: bool,
+    /// The deadline of its caller, if it gave one.
+    pub(crate) own_deadline: Option<Duration>,
     /// 1 is the first to run; 0 is the model's default.
     pub(crate) priority: u32,
     /// The caller's span, for log lines about this request.
     pub(crate) span: Span,
     /// What the inputs are counted in. Behind them, so that it is dropped after them.
     pub(crate) account: MemoryAccount,
+}
+
+impl QueuedRequest {
+    /// Why it was dropped, as its caller is to see it: one for whom only the objective passed still waits, and may come again
+    /// after `a_run`.
+    pub(crate) fn why_dropped(
+        &self,
+        reason: DropReason,
+        now: Duration,
+        a_run: impl FnOnce() -> Duration,
+    ) -> DropReason {
+        let passed = |deadline: Option<Duration>| deadline.is_some_and(|deadline| deadline <= now);
+        match reason {
+            DropReason::Expired if passed(self.deadline) && !passed(self.own_deadline) => {
+                DropReason::Crowded { retry_after: a_run() }
+            }
+            reason => reason,
+        }
+    }
 }
 
 impl Job for QueuedRequest {
@@ -141,7 +160,7 @@ impl Job for QueuedRequest {
     }
 
     fn has_own_deadline(&self) -> bool {
-        self.has_own_deadline
+        self.own_deadline.is_some()
     }
 
     fn priority(&self) -> u32 {

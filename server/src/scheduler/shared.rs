@@ -254,6 +254,7 @@ impl Shared {
     }
 
     pub(crate) fn answer_dropped(&self, Dropped { job, reason }: Dropped<QueuedRequest>) {
+        let reason = job.why_dropped(reason, self.now(), || self.expected(Lane::Narrow, job.request.rows));
         self.observer.request_refused(self.labels(), RefusalReason::of_drop(reason), Stage::Queue);
         let error = match reason {
             DropReason::Abandoned => {

@@ -256,6 +256,29 @@ async fn nothing_is_run_for_those_who_left_or_are_too_late() {
     assert_eq!(*lock(&bench.recorder.failed), [ErrorCode::DeadlineExceeded; 2]);
 }
 
+/// Its caller waits for longer, and is told to come again.
+#[tokio::test]
+async fn who_is_late_for_the_objective_alone_is_told_of_overload() {
+    const OBJECTIVE: Duration = Duration::from_millis(20);
+    let (behaviour, open) = gated();
+    let backend = SimulatedBackend::new(behaviour);
+    let limits = PolicyLimits { slo: Some(OBJECTIVE), ..PolicyLimits::new(8, 1) };
+    let bench = bench_with_limits(1, limits, &backend.clone(), Arc::new(backend));
+    let first = bench.ask(&[1], None).await;
+    bench.wait_for_pending(0).await;
+    let later = Instant::now() + Duration::from_secs(3600);
+    let waiting = [bench.ask(&[2], None).await, bench.ask(&[3], Some(later)).await];
+    bench.wait_for_pending(2).await;
+    tokio::time::sleep(OBJECTIVE).await;
+    drop(open);
+    first.await.unwrap().unwrap();
+    for late in waiting {
+        let error = late.await.unwrap().unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Overloaded, "{error}");
+        assert!(error.retry_after().is_some_and(|delay| delay > Duration::ZERO));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_runs_what_is_queued_and_refuses_what_comes() {
     let (behaviour, open) = gated();

@@ -1,7 +1,7 @@
 //! Callers whose bodies stop coming (`--body-timeout`).
 
 use super::calls::{Call, Connection, framed};
-use super::hang_ups::{LONG, MODEL_INFER, busy_server, count_to, series};
+use super::hang_ups::{LONG, MODEL_INFER, busy_server, busy_server_with, count_to, series};
 use super::support::{Server, config, photo};
 use bytes::Bytes;
 use convoy_proto::inference::infer_parameter::ParameterChoice;
@@ -17,6 +17,10 @@ const PREDICT: &str = "/model_serving.ModelServing/Predict";
 const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 const IN_FLIGHT: &str = "convoy_inflight_bytes";
 const SLOW: &str = "convoy_requests_refused_early_total{reason=\"slow_body\"}";
+/// Requests of a stream that are under way before no more are read.
+const AT_ONCE: usize = 16;
+/// What may be sent of a stream that is not read.
+const WINDOW: usize = 1280 << 10;
 /// Five of them, and the budget of 15 MiB has room for nothing more.
 const PIECE: usize = 11 << 18;
 
@@ -105,16 +109,15 @@ async fn a_stream_is_not_cut_between_messages() {
 /// the same connection cannot, and is not blamed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_may_not_be_sent_is_waited_for() {
-    const STREAMS: usize = 72;
-    const AT_ONCE: usize = 16;
+    const STREAMS: usize = 14;
     let (server, _repository) = busy_server(10_000, Some(Duration::from_secs(1))).await;
     let mut connection = Connection::open(server.grpc).await;
     let long = connection.call(MODEL_INFER, None).await;
-    long.send(count_to(8 * LONG)).await;
+    long.send(count_to(24 * LONG)).await;
     let long = tokio::spawn(long.end());
-    // As many as are read of each stream, and more than its window takes.
+    // As many as are read of each stream, and more than its window of 1.25 MiB takes: thirteen fill the connection's of 16 MiB.
     let padding =
-        InferParameter { parameter_choice: Some(ParameterChoice::StringParam("x".repeat(160 << 10))) };
+        InferParameter { parameter_choice: Some(ParameterChoice::StringParam("x".repeat(1300 << 10))) };
     let padded = framed(&ModelInferRequest {
         model_name: "none".to_owned(),
         parameters: [("padding".to_owned(), padding)].into(),
@@ -134,6 +137,13 @@ async fn a_body_that_may_not_be_sent_is_waited_for() {
     while server.metric(&pending).await < waiting && !long.is_finished() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+    // What may come of streams that are not read is counted before it comes.
+    let (windows, all_wait) = ((STREAMS * WINDOW) as f64, !long.is_finished());
+    let mut counted = 0.0;
+    while counted < windows && !long.is_finished() {
+        counted = server.metric(IN_FLIGHT).await.max(counted);
+    }
+    assert!(counted >= windows || !all_wait, "{counted} bytes");
     for stream in &streams {
         stream.send(padded.clone()).await;
     }
@@ -145,4 +155,37 @@ async fn a_body_that_may_not_be_sent_is_waited_for() {
     for stream in streams {
         assert_eq!(stream.end().await.code(), Code::Ok);
     }
+    server.until(IN_FLIGHT, |bytes| bytes == 0.0).await;
+}
+
+/// Two streams that are not read, and room for what may be sent of one of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_whose_window_finds_no_room_ends_and_another_goes_on() {
+    let (server, _repository) = busy_server_with(10_000, None, ByteSize::from(2 << 20)).await;
+    let mut connection = Connection::open(server.grpc).await;
+    let long = connection.call(MODEL_INFER, None).await;
+    long.send(count_to(8 * LONG)).await;
+    let long = tokio::spawn(long.end());
+    let mut streams = Vec::new();
+    let mut in_time = true;
+    for _ in 0..2 {
+        let stream = connection.call(STREAM, None).await;
+        for _ in 0..AT_ONCE {
+            stream.send(count_to(1)).await;
+        }
+        streams.push(tokio::spawn(stream.end()));
+        while server.metric(IN_FLIGHT).await < WINDOW as f64 && !long.is_finished() {}
+        in_time &= !long.is_finished();
+    }
+    let early = "convoy_requests_refused_early_total{reason=\"memory\"}";
+    while server.metric(early).await < 1.0 && !long.is_finished() {}
+    in_time &= !long.is_finished();
+    assert_eq!(long.await.unwrap().code(), Code::Ok);
+    let mut codes = Vec::new();
+    for stream in streams {
+        codes.push(stream.await.unwrap().code());
+    }
+    // On a machine with much else to do the long one may end first, and all are read.
+    assert!(codes == [Code::Ok, Code::ResourceExhausted] || !in_time, "{codes:?}");
+    server.until(IN_FLIGHT, |bytes| bytes == 0.0).await;
 }

@@ -136,8 +136,8 @@ impl BenchArgs {
 /// Measures, and prints what was measured to standard output.
 ///
 /// # Errors
-/// [`Failure::Usage`] and [`Failure::CannotStart`] before anything is measured; [`Failure::Failed`] when the server or
-/// the model fails.
+/// [`Failure::Usage`] before anything is measured; [`Failure::CannotStart`] then, or when the system has no thread for an open
+/// loop; [`Failure::Failed`] when the server or the model fails.
 pub async fn run(args: BenchArgs) -> Result<(), Failure> {
     args.validate()?;
     // Tests run this twice in a process; whoever logged first goes on.

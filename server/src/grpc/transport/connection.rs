@@ -25,7 +25,7 @@ const FRAME_BYTES: u32 = 64 << 10;
 const STREAMS_PER_CONNECTION: u32 = 1024;
 /// Bytes of a request's headers, as HTTP/2 counts them (RFC 9113, 10.5.1).
 const HEADER_LIST_BYTES: u32 = 16 << 10;
-/// While h2 keeps so many bytes of an answer because the client's windows have no room, no more are asked for.
+/// While h2 keeps so many bytes of an answer that the connection has not taken yet, no more are asked for.
 const SEND_BUFFER_BYTES: usize = 400 << 10;
 /// Streams that we ended, as those of refused requests, of which a connection knows for a second that what still comes of
 /// them is to be thrown away: about 350 bytes each. What comes of one that it does not know is an error of its client. With

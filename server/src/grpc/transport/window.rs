@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// While nothing is refused: an image of 640x640 bytes for each of three colours fits, and one of 300x300 in FP32.
-pub(super) const LARGE_WINDOW_BYTES: u32 = 1280 << 10;
+pub(in crate::grpc) const LARGE_WINDOW_BYTES: u32 = 1280 << 10;
 /// While requests are refused.
 const SMALL_WINDOW_BYTES: u32 = 128 << 10;
 /// What a client may send on all streams of a connection, so that a dozen that are not read do not hold up the others.

@@ -8,6 +8,7 @@ use super::infer::infer;
 use crate::grpc::call::Call;
 use crate::grpc::failure;
 use crate::grpc::inflate::PREFIX_BYTES;
+use crate::grpc::transport::LARGE_WINDOW_BYTES;
 use crate::limits::{HeldStream, Permit, Reason};
 use crate::state::ServingState;
 use convoy_proto::inference::infer_parameter::ParameterChoice;
@@ -85,6 +86,8 @@ async fn answer_all(
     // There while requests stay with the caller because the model has not answered those before them. That its answers
     // are not read is the caller's own doing.
     let mut held: Option<HeldStream> = None;
+    // There while nothing is read, for whatever reason: what the caller sends meanwhile lies in h2's buffers.
+    let mut window: Option<Permit> = None;
     loop {
         if in_flight.is_empty()
             && finished.is_empty()
@@ -106,6 +109,17 @@ async fn answer_all(
             Some(connection) => held.or_else(|| Some(state.held_back.hold(connection))),
             None => None,
         };
+        if may_read || ended.is_some() {
+            window = None;
+        } else if window.is_none() {
+            let permit = state.in_flight.permit();
+            if let Err(error) = permit.grow(LARGE_WINDOW_BYTES as usize) {
+                state.early_refusals.count(Reason::Memory);
+                ended = Some(Some(failure::answer(&error, call, "ModelStreamInfer", "")));
+                continue;
+            }
+            window = Some(permit);
+        }
         tokio::select! {
             biased;
             place = answers.reserve(), if !finished.is_empty() => match (place, finished.pop_front()) {
