@@ -5,7 +5,7 @@ use super::support::{Server, config, workspace};
 use bytes::Bytes;
 use convoy_proto::inference::ModelInferRequest;
 use convoy_proto::inference::model_infer_request::InferInputTensor;
-use model_serving::config::ByteSize;
+use model_serving::config::Config;
 use std::fs;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -42,15 +42,15 @@ pub(super) fn series(name: &str) -> String {
 
 /// A server of one instance of the model that counts, and its repository.
 pub(super) async fn busy_server(queue_size: u32, body_timeout: Option<Duration>) -> (Server, TempDir) {
-    busy_server_with(queue_size, body_timeout, ByteSize::from(1 << 30)).await
+    busy_server_with(|config| {
+        config.queue_size = queue_size;
+        config.body_timeout = body_timeout.into();
+    })
+    .await
 }
 
-/// The same, whose requests may hold so much together.
-pub(super) async fn busy_server_with(
-    queue_size: u32,
-    body_timeout: Option<Duration>,
-    max_inflight_bytes: ByteSize,
-) -> (Server, TempDir) {
+/// The same, with these settings.
+pub(super) async fn busy_server_with(set: impl FnOnce(&mut Config)) -> (Server, TempDir) {
     let repository = tempfile::tempdir().unwrap();
     let folder = repository.path().join("busy/1");
     fs::create_dir_all(&folder).unwrap();
@@ -59,9 +59,7 @@ pub(super) async fn busy_server_with(
     fs::write(repository.path().join("busy/config.pbtxt"), one).unwrap();
     let mut config = config(repository.path().to_str().unwrap());
     config.slo = "none".parse().unwrap();
-    config.queue_size = queue_size;
-    config.max_inflight_bytes = max_inflight_bytes;
-    config.body_timeout = body_timeout.into();
+    set(&mut config);
     (Server::ready(config).await, repository)
 }
 

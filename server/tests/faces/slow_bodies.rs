@@ -11,6 +11,7 @@ use model_serving::config::ByteSize;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tonic::Code;
 
 const PREDICT: &str = "/model_serving.ModelServing/Predict";
@@ -105,6 +106,17 @@ async fn a_stream_is_not_cut_between_messages() {
     assert_eq!(status.code(), Code::Ok, "{status}");
 }
 
+/// Waits until `series` is at least `least`; gives false when `long`, which keeps the model at work, ended before that.
+async fn reaches<T>(server: &Server, series: &str, least: f64, long: &JoinHandle<T>) -> bool {
+    while server.metric(series).await < least {
+        if long.is_finished() {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    true
+}
+
 /// Streams that the server does not read, since its model is slow, use up their connection's window. Who would send on
 /// the same connection cannot, and is not blamed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,16 +146,10 @@ async fn a_body_that_may_not_be_sent_is_waited_for() {
     let waiting = (STREAMS * AT_ONCE) as f64;
     let pending = series("nv_inference_pending_request_count");
     // On a machine with much else to do the long one may end first: then there is nothing to be blamed for.
-    while server.metric(&pending).await < waiting && !long.is_finished() {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    let all_wait = reaches(&server, &pending, waiting, &long).await && !long.is_finished();
     // What may come of streams that are not read is counted before it comes.
-    let (windows, all_wait) = ((STREAMS * WINDOW) as f64, !long.is_finished());
-    let mut counted = 0.0;
-    while counted < windows && !long.is_finished() {
-        counted = server.metric(IN_FLIGHT).await.max(counted);
-    }
-    assert!(counted >= windows || !all_wait, "{counted} bytes");
+    let counted = reaches(&server, IN_FLIGHT, (STREAMS * WINDOW) as f64, &long).await;
+    assert!(counted || !all_wait, "the windows are not counted");
     for stream in &streams {
         stream.send(padded.clone()).await;
     }
@@ -161,7 +167,12 @@ async fn a_body_that_may_not_be_sent_is_waited_for() {
 /// Two streams that are not read, and room for what may be sent of one of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_whose_window_finds_no_room_ends_and_another_goes_on() {
-    let (server, _repository) = busy_server_with(10_000, None, ByteSize::from(2 << 20)).await;
+    let (server, _repository) = busy_server_with(|config| {
+        config.queue_size = 10_000;
+        config.max_inflight_bytes = ByteSize::from(2 << 20);
+        config.body_timeout = None.into();
+    })
+    .await;
     let mut connection = Connection::open(server.grpc).await;
     let long = connection.call(MODEL_INFER, None).await;
     long.send(count_to(8 * LONG)).await;
@@ -174,12 +185,10 @@ async fn a_stream_whose_window_finds_no_room_ends_and_another_goes_on() {
             stream.send(count_to(1)).await;
         }
         streams.push(tokio::spawn(stream.end()));
-        while server.metric(IN_FLIGHT).await < WINDOW as f64 && !long.is_finished() {}
-        in_time &= !long.is_finished();
+        in_time &= reaches(&server, IN_FLIGHT, WINDOW as f64, &long).await && !long.is_finished();
     }
     let early = "convoy_requests_refused_early_total{reason=\"memory\"}";
-    while server.metric(early).await < 1.0 && !long.is_finished() {}
-    in_time &= !long.is_finished();
+    in_time &= reaches(&server, early, 1.0, &long).await && !long.is_finished();
     assert_eq!(long.await.unwrap().code(), Code::Ok);
     let mut codes = Vec::new();
     for stream in streams {

@@ -103,13 +103,13 @@ async fn answer_all(
             // What came of a message that will never be whole is not kept until the others are answered.
             call.let_go();
         }
-        let may_read = ended.is_none() && in_flight.len() + finished.len() < IN_FLIGHT;
-        let wait = !may_read && ended.is_none() && !in_flight.is_empty();
-        held = match call.connection.filter(|_| wait) {
+        let is_full = in_flight.len() + finished.len() >= IN_FLIGHT;
+        let (may_read, is_unread) = (ended.is_none() && !is_full, ended.is_none() && is_full);
+        held = match call.connection.filter(|_| is_unread && !in_flight.is_empty()) {
             Some(connection) => held.or_else(|| Some(state.held_back.hold(connection))),
             None => None,
         };
-        if may_read || ended.is_some() {
+        if !is_unread {
             window = None;
         } else if window.is_none() {
             let permit = state.in_flight.permit();
