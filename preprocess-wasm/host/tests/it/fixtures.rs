@@ -2,12 +2,13 @@
 
 use std::io::Cursor;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use image::{DynamicImage, ImageFormat};
-use sandbox::{Color, Decode, Filter, Fit, Limits, Resize, Sandbox, SandboxConfig};
+use sandbox::{Color, Decode, Filter, Fit, Limits, MemoryMeter, Resize, Sandbox, SandboxConfig};
 
 /// One sandbox of the embedded component for all tests: compiling it takes a while without optimisation. It has more
 /// time for an image than by default: the machine may be busy with other tests.
@@ -38,4 +39,40 @@ pub(crate) fn encode(image: &DynamicImage, format: ImageFormat) -> Bytes {
     let mut bytes = Cursor::new(Vec::new());
     image.write_to(&mut bytes, format).unwrap();
     bytes.into_inner().into()
+}
+
+/// Has room for `limit` bytes, and remembers the most that were asked for at once.
+pub(crate) struct Meter {
+    limit: usize,
+    used: AtomicUsize,
+    highest: AtomicUsize,
+}
+
+impl Meter {
+    pub(crate) fn of(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, used: AtomicUsize::new(0), highest: AtomicUsize::new(0) })
+    }
+
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn highest(&self) -> usize {
+        self.highest.load(Ordering::SeqCst)
+    }
+}
+
+impl MemoryMeter for Meter {
+    fn grow(&self, bytes: usize) -> bool {
+        let used = self.used.fetch_add(bytes, Ordering::SeqCst) + bytes;
+        self.highest.fetch_max(used, Ordering::SeqCst);
+        if used > self.limit {
+            self.used.fetch_sub(bytes, Ordering::SeqCst);
+        }
+        used <= self.limit
+    }
+
+    fn shrink(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::SeqCst);
+    }
 }

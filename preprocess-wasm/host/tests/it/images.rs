@@ -1,16 +1,13 @@
 //! Good and bad images through the embedded component.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use image::{DynamicImage, ImageFormat};
-use sandbox::{
-    Color, Filter, Fit, Limits, MemoryMeter, Placement, Resize, Sandbox, SandboxConfig, SandboxError,
-};
+use sandbox::{Color, Filter, Fit, Limits, Placement, Resize, Sandbox, SandboxConfig, SandboxError};
 
-use crate::fixtures::{encode, photo, sandbox, stretch};
+use crate::fixtures::{Meter, encode, photo, sandbox, stretch};
 
 #[tokio::test]
 async fn the_photo_becomes_the_detectors_tensor() {
@@ -218,37 +215,17 @@ async fn images_at_once_do_not_see_each_other() {
     }
 }
 
-/// Has room for `limit` bytes, and remembers the most that were asked for at once.
-struct Meter {
-    limit: usize,
-    used: AtomicUsize,
-    highest: AtomicUsize,
-}
-impl MemoryMeter for Meter {
-    fn grow(&self, bytes: usize) -> bool {
-        let used = self.used.fetch_add(bytes, Ordering::SeqCst) + bytes;
-        self.highest.fetch_max(used, Ordering::SeqCst);
-        if used > self.limit {
-            self.used.fetch_sub(bytes, Ordering::SeqCst);
-        }
-        used <= self.limit
-    }
-    fn shrink(&self, bytes: usize) {
-        self.used.fetch_sub(bytes, Ordering::SeqCst);
-    }
-}
-
 #[tokio::test]
 async fn a_meter_without_room_makes_the_sandbox_busy_and_gets_its_memory_back() {
     let run = async |limit| {
-        let meter = Arc::new(Meter { limit, used: AtomicUsize::new(0), highest: AtomicUsize::new(0) });
+        let meter = Meter::of(limit);
         let metered = sandbox().metered(Arc::<Meter>::clone(&meter));
         let result = metered.tensor(photo(), stretch(300, 300), None).await;
         // The instance gives its memory back after the answer.
-        while meter.used.load(Ordering::SeqCst) != 0 {
+        while meter.used() != 0 {
             tokio::task::yield_now().await;
         }
-        (result, meter.highest.load(Ordering::SeqCst))
+        (result, meter.highest())
     };
     let (result, highest) = run(usize::MAX).await;
     result.unwrap();
@@ -267,11 +244,10 @@ async fn no_whole_image_lies_in_memory_when_a_jpeg_or_a_png_becomes_a_tensor() {
     let large = photo.resize_exact(2184, 1652, image::imageops::FilterType::Triangle);
     for format in [ImageFormat::Jpeg, ImageFormat::Png] {
         let bytes = encode(&large, format);
-        let meter = Meter { limit: usize::MAX, used: AtomicUsize::new(0), highest: AtomicUsize::new(0) };
-        let meter = Arc::new(meter);
+        let meter = Meter::of(usize::MAX);
         let metered = sandbox().metered(Arc::<Meter>::clone(&meter));
         metered.tensor(bytes.clone(), stretch(300, 300), None).await.unwrap();
-        let highest = meter.highest.load(Ordering::SeqCst);
+        let highest = meter.highest();
         // The file, the guest's own memory, and what there is of the tensor; all pixels are ten MiB.
         let expected = bytes.len() + (5 << 20);
         assert!(highest < expected, "{format:?}: {highest} bytes for a file of {}", bytes.len());
