@@ -101,7 +101,8 @@ impl Audited {
     }
 }
 
-/// Runs `ask` on `model`. `arrival` is when the request came: its parameter `timeout` counts from there.
+/// Runs `ask` on `model`. `arrival` is when the request came: its parameter `timeout` counts from there. What fails is counted for
+/// the model.
 ///
 /// # Errors
 /// `InvalidInput` for what does not fit the model, [`ServingError::Image`] for an image that cannot be decoded, and as
@@ -114,41 +115,47 @@ pub(crate) async fn infer(
     ask: Ask,
 ) -> Result<(Answer, Audited), ServingError> {
     let Ask { id, parameters, mut inputs, outputs } = ask;
-    check_id(&id)?;
-    parameters.refuse_sequences()?;
-    let user_id = parameters.text("user_id")?;
-    check_user_id(user_id)?;
-    let deadline = earlier(caller.deadline, arrival, parameters.timeout()?);
-    let wanted = Wanted::new(model, &parameters, outputs)?;
-    let priority = parameters.priority()?;
+    let ready = async {
+        check_id(&id)?;
+        parameters.refuse_sequences()?;
+        let user_id = parameters.text("user_id")?;
+        check_user_id(user_id)?;
+        let deadline = earlier(caller.deadline, arrival, parameters.timeout()?);
+        let wanted = Wanted::new(model, &parameters, outputs)?;
+        let priority = parameters.priority()?;
+        let placements = images::decode(state, model, &mut inputs, caller, deadline).await?;
+        Ok((user_id.to_owned(), deadline, wanted, priority, placements))
+    };
+    let (user_id, deadline, wanted, priority, placements) = model.counted(ready.await)?;
 
-    let placements = images::decode(state, model, &mut inputs, caller, deadline).await?;
     let account = MemoryAccount::of(caller.permit);
     let outputs = wanted.model_outputs();
     let arrived = caller.arrived;
     let request = InferenceRequest { id: id.clone(), inputs, outputs, priority, arrived, account };
     let response = model.infer(request, deadline).await?;
-    let detections = wanted.detections(model, &response, &placements)?;
-
-    let audited = Audited {
-        request_id: id.clone(),
-        user_id: user_id.to_owned(),
-        detections: detections.as_ref().map(|rows| rows.iter().map(Vec::len).sum()),
-        queue: response.queue,
-        inference: response.inference,
+    let answered = async {
+        let detections = wanted.detections(model, &response, &placements)?;
+        let audited = Audited {
+            request_id: id.clone(),
+            user_id,
+            detections: detections.as_ref().map(|rows| rows.iter().map(Vec::len).sum()),
+            queue: response.queue,
+            inference: response.inference,
+        };
+        // Thousands of values become a text each: only what is classified costs anything here.
+        let cost = wanted.classification_cost(model, &response.outputs);
+        caller.grow(cost)?;
+        let (of, outputs) = (Arc::clone(model), response.outputs);
+        let outputs = state.offload.run(cost, move || wanted.pick(&of, outputs, detections)).await??;
+        let mut parameters = parameters.echoed();
+        parameters.set("inference_time_ms", Parameter::Double(milliseconds(response.inference)));
+        parameters.set("queue_time_ms", Parameter::Double(milliseconds(response.queue)));
+        if let Some(id) = model.preprocessing_id() {
+            parameters.set(PREPROCESSING_ID, Parameter::Text(id.to_owned()));
+        }
+        Ok((Answer { id, parameters, outputs }, audited))
     };
-    // Thousands of values become a text each: only what is classified costs anything here.
-    let cost = wanted.classification_cost(model, &response.outputs);
-    caller.grow(cost)?;
-    let (of, outputs) = (Arc::clone(model), response.outputs);
-    let outputs = state.offload.run(cost, move || wanted.pick(&of, outputs, detections)).await??;
-    let mut parameters = parameters.echoed();
-    parameters.set("inference_time_ms", Parameter::Double(milliseconds(response.inference)));
-    parameters.set("queue_time_ms", Parameter::Double(milliseconds(response.queue)));
-    if let Some(id) = model.preprocessing_id() {
-        parameters.set(PREPROCESSING_ID, Parameter::Text(id.to_owned()));
-    }
-    Ok((Answer { id, parameters, outputs }, audited))
+    model.counted(answered.await)
 }
 
 /// Checks the id of a request, which may be empty.

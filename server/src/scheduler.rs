@@ -10,6 +10,7 @@
 //! | `instance` | the thread that owns an engine, and the engine that all share |
 //! | `engine` | a backend at work |
 //! | `way` | how long requests take into the queue |
+//! | `objective` | what is said of the objective that is kept |
 //! | `repair` | what is broken, and when it is tried again |
 //! | `batch`, `pixels` | requests become a batch, outputs become answers |
 //! | `assembly` | the same by itself, for benchmarks |
@@ -22,6 +23,7 @@ pub mod assembly;
 mod batch;
 mod engine;
 mod instance;
+mod objective;
 mod observer;
 mod pixels;
 pub mod policy;
@@ -134,7 +136,7 @@ impl Scheduler {
             wake: engines.iter().map(|_| Condvar::new()).collect(),
             stopped: Condvar::new(),
         });
-        shared.tell_objective(&lock(&shared.state));
+        shared.tell_objective(&mut lock(&shared.state));
         shared.observer.batch_limit(shared.labels(), max_batch_size);
         let scheduler = Self { shared, threads: Mutex::new(Vec::with_capacity(engines.len())) };
         for (number, engine) in engines.into_iter().enumerate() {

@@ -135,7 +135,7 @@ impl ServingState {
             error
         };
         if let [version] = &asked[..] {
-            version.refused_early(error.code());
+            version.count_failure(error.code());
         }
         Some(error)
     }

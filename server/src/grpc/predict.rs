@@ -40,9 +40,11 @@ impl ModelServing {
         call.name(&request_id);
         check_user_id(&request.user_id)?;
         let model = self.state.model(&request.model_name, "")?;
-        let image = image(call, request.image_data, request.image).await?;
-
-        let (input, placement) = self.decode(&model, image, call).await?;
+        let ready = async {
+            let image = image(call, request.image_data, request.image).await?;
+            self.decode(&model, image, call).await
+        };
+        let (input, placement) = model.counted(ready.await)?;
         let request_for_model = InferenceRequest {
             id: request_id.clone(),
             inputs: vec![input],
@@ -51,7 +53,7 @@ impl ModelServing {
             ..InferenceRequest::default()
         };
         let response = model.infer(request_for_model, call.deadline).await?;
-        let detections = detections_of_only_row(&model, &response)?;
+        let detections = model.counted(detections_of_only_row(&model, &response))?;
 
         self.state.audit.write(&Prediction {
             request_id: &request_id,

@@ -132,8 +132,8 @@ impl VersionStatistics {
         }
     }
 
-    /// A request was answered with an error of this code before it was read.
-    pub(crate) fn refused_early(&self, labels: ModelLabels<'_>, code: ErrorCode) {
+    /// A request was answered with an error of this code that the scheduler knows nothing of.
+    pub(crate) fn failed_elsewhere(&self, labels: ModelLabels<'_>, code: ErrorCode) {
         self.failed(Duration::ZERO);
         if let Some(observer) = self.observer.get().and_then(Weak::upgrade) {
             observer.request_failed(labels, code);

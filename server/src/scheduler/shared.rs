@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::admission::Signature;
+use super::objective::ObjectiveLog;
 use super::observer::{BrokenInstances, ModelLabels, RefusalReason, ServingObserver, Stage};
 use super::policy::{BatchPolicy, Dispatch, DropReason, Dropped, Lane, Refusal, RunId};
 use super::repair::WideEngine;
@@ -47,6 +48,7 @@ pub(crate) struct State {
     /// Callers that have gone since the queue was last searched for their requests, about.
     gone: usize,
     pub(crate) way: Way,
+    pub(crate) objective_log: ObjectiveLog,
     /// Instances that are to look whether their device is still there.
     to_look: BTreeSet<usize>,
     /// The fewest rows that the device had no memory for; `None`: none are known. A request of so many, or more, would fail.
@@ -69,6 +71,7 @@ impl State {
             alarm: None,
             gone: 0,
             way: Way::new(),
+            objective_log: ObjectiveLog::default(),
             to_look: BTreeSet::new(),
             too_many_rows,
         }
@@ -171,7 +174,7 @@ impl Shared {
         let planned = state.policy.objective();
         state.policy.completed(self.now(), id, duration);
         if state.policy.objective() != planned {
-            self.tell_objective(&state);
+            self.tell_objective(&mut state);
         }
         if lane == Lane::Wide {
             // The others could not take anything meanwhile; who ran it answers its callers first.
@@ -221,23 +224,6 @@ impl Shared {
             self.signature.model,
             state.policy.max_batch_size()
         ))
-    }
-
-    /// Tells of the objective that is kept: at the start, and when the device has become slower or faster.
-    pub(crate) fn tell_objective(&self, state: &State) {
-        let (configured, kept) = (state.policy.configured_objective(), state.policy.objective());
-        self.observer.objective(self.labels(), configured, kept);
-        if let (Some(configured), Some(kept)) = (configured, kept)
-            && kept > configured
-        {
-            tracing::warn!(
-                model = %self.signature.model,
-                version = %self.version,
-                objective_ms = milliseconds(configured),
-                kept_ms = milliseconds(kept),
-                "The model is too slow for its latency objective; a longer one is kept for it"
-            );
-        }
     }
 
     pub(crate) fn expected(&self, lane: Lane, rows: usize) -> Duration {

@@ -5,6 +5,7 @@
 mod broken_models;
 mod calls;
 mod control;
+mod failures;
 mod hang_ups;
 mod infer;
 mod lifecycle;

@@ -69,7 +69,13 @@ fn typed(
         contents.bytes_contents.len(),
     ];
     let field = |data: Option<Bytes>, field: &str, elements: usize| {
-        if given.iter().sum::<usize>() != elements {
+        let sent = given.iter().sum::<usize>();
+        if sent == 0 && count > 0 {
+            return Err(invalid(format!(
+                "Input `{name}` comes without its elements: send them in raw_input_contents, or in `{field}` of its contents."
+            )));
+        }
+        if sent != elements {
             return Err(invalid(format!(
                 "Input `{name}` is {datatype}: send its elements in `{field}` only."
             )));
@@ -227,6 +233,7 @@ mod tests {
             (tensor("UINT8", &[2], contents()), vec![], "no UINT8"),
             (tensor("UINT16", &[3], contents()), vec![], "2 elements"),
             (tensor("INT8", &[2], contents()), vec![], "`int_contents` only"),
+            (tensor("INT8", &[2], None), vec![], "raw_input_contents, or in `int_contents`"),
             (tensor("FP16", &[2], None), vec![], "raw_input_contents"),
             (tensor("float", &[2], None), raw(), "no data type"),
             (tensor("UINT8", &[-1], None), raw(), "no tensor can have"),

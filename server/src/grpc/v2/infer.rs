@@ -27,11 +27,13 @@ pub(super) async fn infer(
         call.name(&id);
     }
     let model = state.model(&model_name, &model_version)?;
-    let made = size::of_tensors(&inputs);
-    call.caller().grow(made)?;
-    // Raw tensors are not looked at, and add next to nothing to either.
-    let inputs =
-        state.offload.run(decoded + made, move || codec::inputs(inputs, raw_input_contents)).await??;
+    let read = async {
+        let made = size::of_tensors(&inputs);
+        call.caller().grow(made)?;
+        // Raw tensors are not looked at, and add next to nothing to either.
+        state.offload.run(decoded + made, move || codec::inputs(inputs, raw_input_contents)).await?
+    };
+    let inputs = model.counted(read.await)?;
     let ask = Ask {
         id,
         parameters: codec::parameters(parameters),
@@ -40,7 +42,8 @@ pub(super) async fn infer(
     };
     let (answer, audited) = inference::infer(state, &model, call.caller(), arrival, ask).await?;
     let (of, cost) = (Arc::clone(&model), answer::cost(&answer));
-    let message = state.offload.run(cost, move || answer::message(&of, answer)).await??;
+    let written = state.offload.run(cost, move || answer::message(&of, answer)).await;
+    let message = model.counted(written.and_then(|message| message))?;
     call.answered(message.encoded_len().max(size::of_typed_outputs(&message)));
     audited.write(state, &model, call.caller());
     Ok(message)

@@ -134,7 +134,7 @@ async fn a_caller_that_hangs_up_is_one_failure_however_late_its_answer_would_be(
     // It is counted once its caller has been answered.
     one(metrics, "nv_inference_request_success", "").await;
     assert_eq!(metric(metrics, "nv_inference_count", ""), 1.0);
-    model.refused_early(ErrorCode::Overloaded);
+    model.count_failure(ErrorCode::Overloaded);
     assert_eq!(metric(metrics, FAILURE, "reason=\"REJECTED\","), 1.0);
     let of_three = model.statistics().inference_stats;
     assert_eq!((of_three.success.count, of_three.fail.count), (1, 2));
