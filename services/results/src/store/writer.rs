@@ -50,6 +50,9 @@ pub(super) type Outcome = Result<Put, StoreError>;
 /// Most predictions in one transaction, save for an array that is longer by itself: enough that the sync is a small part
 /// of each one's cost.
 const MAX_GROUP: usize = 512;
+/// Most erasures that are begun before one of the steps that carry them out. Each is synced by itself: who asks faster than that would
+/// keep the writer from ever taking a step.
+const MAX_ERASURES: usize = 8;
 /// Between two attempts at what could not be done at once.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// How long an attempt or a step of the upkeep may wait for other programs.
@@ -105,9 +108,9 @@ impl Writer {
         }
     }
 
-    /// `first` and all that is queued behind it.
+    /// `first` and what is queued behind it, as far as it may be done at once.
     fn work_off(&mut self, first: WriteJob) {
-        let (mut group, mut predictions) = (Vec::new(), 0);
+        let (mut group, mut predictions, mut erasures) = (Vec::new(), 0, 0);
         let mut next = Some(first);
         while let Some(job) = next {
             match job {
@@ -121,12 +124,14 @@ impl Writer {
                     // What was asked for before the erasure is stored before it, and so erased by it.
                     self.store(std::mem::take(&mut group));
                     predictions = 0;
+                    erasures += 1;
                     self.upkeep.erase(&self.connection, user_id, reply);
                 }
                 #[cfg(test)]
                 WriteJob::Run(action) => action(&self.connection),
             }
-            next = if predictions < MAX_GROUP { self.jobs.try_next().ok() } else { None };
+            let goes_on = predictions < MAX_GROUP && erasures < MAX_ERASURES;
+            next = goes_on.then(|| self.jobs.try_next().ok()).flatten();
         }
         self.store(group);
     }

@@ -45,13 +45,14 @@ async fn an_erased_user_leaves_no_byte_in_the_files() {
     assert!(matches!(store.put(marked(7)).await, Ok(Put::Stored { .. })));
 }
 
-/// A store whose erasures are answered at once, and a reader of another program that keeps its log, which holds a
+/// A store whose erasures are answered soon, and a reader of another program that keeps its log, which holds a
 /// marked prediction.
 async fn blocked() -> (TempDir, PredictionStore, rusqlite::Connection) {
     let folder = tempfile::tempdir().unwrap();
     let options = StoreOptions {
         busy_timeout: Duration::from_millis(1),
-        erasure_wait: Duration::from_millis(1),
+        // Longer than it takes to note one: who asked sooner would always find the queue full of what was asked before.
+        erasure_wait: Duration::from_millis(200),
         ..StoreOptions::new(database(&folder))
     };
     let store = open_with(&options, &Readiness::new());
@@ -128,10 +129,30 @@ async fn an_erasure_that_is_pending_at_a_crash_is_gone_on_with() {
         if receipts[0].state == ErasureState::Done {
             break receipts[0].clone();
         }
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     };
     assert_eq!((receipt.receipt_id, receipt.deleted_count), (id, 1));
     assert_eq!(files_with(&copy, MARKER), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_erasure_is_carried_out_while_others_are_asked_for() {
+    let (_folder, store) = new_store();
+    put(&store, "first", MARKER).await;
+    let paused = pause(&store);
+    for number in 0..40 {
+        let user = if number == 0 { MARKER.to_owned() } else { format!("another-{number}") };
+        // It is asked for, and nobody waits.
+        assert!(store.erase_user(user).now_or_never().is_none());
+    }
+    let (say, said) = std::sync::mpsc::channel();
+    let count = move |connection: &rusqlite::Connection| {
+        let left = connection.query_row("SELECT COUNT(*) FROM predictions", (), |row| row.get::<_, i64>(0));
+        say.send(left.unwrap()).unwrap();
+    };
+    store.shared.writes.submit(WriteJob::Run(Box::new(count))).unwrap();
+    drop(paused);
+    assert_eq!(said.recv().unwrap(), 0, "the rows go before everybody's erasure was begun");
 }
 
 #[tokio::test]
