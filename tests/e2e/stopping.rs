@@ -58,8 +58,7 @@ async fn predict_over_grpc(
     Ok(())
 }
 
-/// Sends requests one after the other until one is refused; hands back when that one was begun. Anything else that
-/// fails is an error.
+/// Sends requests one after the other until one is refused; hands back when that was. Anything else that fails is an error.
 async fn load(kind: Kind, addresses: Addresses, answered: Arc<AtomicUsize>) -> Result<Instant, String> {
     let mut builder = reqwest::Client::builder().no_proxy();
     if kind == Kind::FreshConnections {
@@ -69,7 +68,6 @@ async fn load(kind: Kind, addresses: Addresses, answered: Arc<AtomicUsize>) -> R
     let grpc = addresses.grpc.unwrap();
     let mut channel = ModelServingClient::new(connect(grpc).await.unwrap());
     loop {
-        let begun = Instant::now();
         let result = match kind {
             Kind::FreshConnections | Kind::KeepAlive => predict_over_rest(&http, &addresses).await,
             Kind::Grpc => predict_over_grpc(&mut channel).await,
@@ -80,7 +78,7 @@ async fn load(kind: Kind, addresses: Addresses, answered: Arc<AtomicUsize>) -> R
         };
         match result {
             Ok(()) => answered.fetch_add(1, Ordering::Relaxed),
-            Err(error) if is_refused(&*error) => return Ok(begun),
+            Err(error) if is_refused(&*error) => return Ok(Instant::now()),
             Err(error) => return Err(format!("{kind:?}: {error:?}")),
         };
     }
@@ -122,8 +120,9 @@ async fn sigterm_under_load_loses_no_request() {
     };
     tokio::time::timeout(PATIENCE, warm).await.expect("the load is served");
     assert!(process.ready_file().exists());
-    process.signal("TERM");
+    // Before the signal: it may be heard before this goes on.
     let signalled = Instant::now();
+    process.signal("TERM");
 
     // While it drains it says that it is unready, and serves on.
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
