@@ -102,7 +102,7 @@ impl Audited {
 }
 
 /// Runs `ask` on `model`. `arrival` is when the request came: its parameter `timeout` counts from there. What fails is counted for
-/// the model.
+/// the model, unless it is its answer that cannot be made.
 ///
 /// # Errors
 /// `InvalidInput` for what does not fit the model, [`ServingError::Image`] for an image that cannot be decoded, and as
@@ -133,29 +133,26 @@ pub(crate) async fn infer(
     let arrived = caller.arrived;
     let request = InferenceRequest { id: id.clone(), inputs, outputs, priority, arrived, account };
     let response = model.infer(request, deadline).await?;
-    let answered = async {
-        let detections = wanted.detections(model, &response, &placements)?;
-        let audited = Audited {
-            request_id: id.clone(),
-            user_id,
-            detections: detections.as_ref().map(|rows| rows.iter().map(Vec::len).sum()),
-            queue: response.queue,
-            inference: response.inference,
-        };
-        // Thousands of values become a text each: only what is classified costs anything here.
-        let cost = wanted.classification_cost(model, &response.outputs);
-        caller.grow(cost)?;
-        let (of, outputs) = (Arc::clone(model), response.outputs);
-        let outputs = state.offload.run(cost, move || wanted.pick(&of, outputs, detections)).await??;
-        let mut parameters = parameters.echoed();
-        parameters.set("inference_time_ms", Parameter::Double(milliseconds(response.inference)));
-        parameters.set("queue_time_ms", Parameter::Double(milliseconds(response.queue)));
-        if let Some(id) = model.preprocessing_id() {
-            parameters.set(PREPROCESSING_ID, Parameter::Text(id.to_owned()));
-        }
-        Ok((Answer { id, parameters, outputs }, audited))
+    let detections = wanted.detections(model, &response, &placements)?;
+    let audited = Audited {
+        request_id: id.clone(),
+        user_id,
+        detections: detections.as_ref().map(|rows| rows.iter().map(Vec::len).sum()),
+        queue: response.queue,
+        inference: response.inference,
     };
-    model.counted(answered.await)
+    // Thousands of values become a text each: only what is classified costs anything here.
+    let cost = wanted.classification_cost(model, &response.outputs);
+    caller.grow(cost)?;
+    let (of, outputs) = (Arc::clone(model), response.outputs);
+    let outputs = state.offload.run(cost, move || wanted.pick(&of, outputs, detections)).await??;
+    let mut parameters = parameters.echoed();
+    parameters.set("inference_time_ms", Parameter::Double(milliseconds(response.inference)));
+    parameters.set("queue_time_ms", Parameter::Double(milliseconds(response.queue)));
+    if let Some(id) = model.preprocessing_id() {
+        parameters.set(PREPROCESSING_ID, Parameter::Text(id.to_owned()));
+    }
+    Ok((Answer { id, parameters, outputs }, audited))
 }
 
 /// Checks the id of a request, which may be empty.

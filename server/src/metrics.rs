@@ -94,7 +94,7 @@ impl ServingObserver for Metrics {
 /// Triton's values of the label `reason`.
 #[derive(Clone, Copy)]
 enum FailureReason {
-    /// The scheduler did not run it: its queue was full, or its time ran out there.
+    /// It was not run for want of room or time.
     Rejected,
     /// The caller went away.
     Canceled,

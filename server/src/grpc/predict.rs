@@ -36,11 +36,11 @@ impl ModelServing {
         call: &Call,
         request: proto::PredictionRequest,
     ) -> Result<proto::PredictionResponse, ServingError> {
-        let request_id = request_id(request.request_id)?;
-        call.name(&request_id);
-        check_user_id(&request.user_id)?;
+        let request_id = request_id(request.request_id).inspect(|id| call.name(id));
         let model = self.state.model(&request.model_name, "")?;
+        let request_id = model.counted(request_id)?;
         let ready = async {
+            check_user_id(&request.user_id)?;
             let image = image(call, request.image_data, request.image).await?;
             self.decode(&model, image, call).await
         };
@@ -53,7 +53,7 @@ impl ModelServing {
             ..InferenceRequest::default()
         };
         let response = model.infer(request_for_model, call.deadline).await?;
-        let detections = model.counted(detections_of_only_row(&model, &response))?;
+        let detections = detections_of_only_row(&model, &response)?;
 
         self.state.audit.write(&Prediction {
             request_id: &request_id,

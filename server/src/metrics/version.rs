@@ -110,6 +110,15 @@ impl ServingObserver for VersionMetrics {
         self.failure[FailureReason::of(code) as usize].inc();
     }
 
+    fn request_failed_elsewhere(&self, _: ModelLabels<'_>, code: ErrorCode) {
+        let reason = match FailureReason::of(code) {
+            // It was not the model that failed.
+            FailureReason::Backend => FailureReason::Other,
+            reason => reason,
+        };
+        self.failure[reason as usize].inc();
+    }
+
     fn request_abandoned(&self, _: ModelLabels<'_>) {
         self.failure[FailureReason::Canceled as usize].inc();
     }

@@ -104,7 +104,6 @@ pub(crate) fn load_version(
     observer.placed(placed, provider, started.fallback_reason.is_some());
     observer.placed_nodes(placed, &nodes);
     let instances = started.opened.instances.narrow.len();
-    placement::tell_instances(&mut config, provider, &started.device_ids, instances);
     let kept = started.opened.kept.map(Arc::new);
     if started.provider.is_gpu() {
         acceleration::warn_of_uncounted(&source.name, &nodes, started.cpu_nodes);
@@ -158,8 +157,6 @@ struct Loading<'a> {
 struct Started {
     opened: Opened,
     provider: ExecutionProvider,
-    /// As in [`Placement::device_ids`].
-    device_ids: Vec<i32>,
     /// The nodes that it was allowed to leave on the CPU.
     cpu_nodes: CpuNodes,
     fallback_reason: Option<String>,
@@ -336,8 +333,7 @@ impl Loading<'_> {
         };
         let opened = sessions.start()?;
         let (provider, cpu_nodes) = (placement.provider, acceleration.cpu_nodes);
-        let device_ids = placement.device_ids.clone();
-        Ok(Started { opened, provider, device_ids, cpu_nodes, fallback_reason })
+        Ok(Started { opened, provider, cpu_nodes, fallback_reason })
     }
 
     fn config_error(&self, detail: String) -> LoadError {

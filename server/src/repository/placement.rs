@@ -139,29 +139,6 @@ pub(crate) fn tell(
     }
 }
 
-/// Tells them which instances there are, where the configuration leaves it to us, as Triton completes it.
-pub(crate) fn tell_instances(
-    config: &mut ModelConfig,
-    provider: ExecutionProvider,
-    device_ids: &[i32],
-    count: usize,
-) {
-    if !config.instance_group.is_empty() {
-        return;
-    }
-    let (kind, gpus) = match provider.is_gpu() {
-        true => (Kind::Gpu, device_ids.to_vec()),
-        false => (Kind::Cpu, Vec::new()),
-    };
-    config.instance_group.push(ModelInstanceGroup {
-        name: format!("{}_0", config.name),
-        kind: kind.into(),
-        count: i32::try_from(count).unwrap_or(i32::MAX),
-        gpus,
-        ..ModelInstanceGroup::default()
-    });
-}
-
 fn kind(group: &ModelInstanceGroup) -> Result<Kind, String> {
     Kind::try_from(group.kind)
         .map_err(|_| format!("instance_group has a kind that does not exist, {}", group.kind))
@@ -187,20 +164,6 @@ mod tests {
 
     fn pairs(placement: &Placement) -> Vec<(usize, usize)> {
         placement.shapes.iter().map(|shape| (shape.instances, shape.threads)).collect()
-    }
-
-    #[test]
-    fn the_instances_that_were_chosen_are_told_and_those_that_were_given_stay() {
-        let mut chosen = ModelConfig { name: "m".to_owned(), ..parse("") };
-        tell_instances(&mut chosen, ExecutionProvider::Cpu, &[0], 2);
-        let cpu = "name: \"m\" instance_group [ { name: \"m_0\" kind: KIND_CPU count: 2 } ]";
-        assert_eq!(chosen, parse(cpu));
-        tell_instances(&mut chosen, ExecutionProvider::Cpu, &[0], 3);
-        assert_eq!(chosen, parse(cpu));
-        let mut on_gpu = parse("name: \"m\"");
-        tell_instances(&mut on_gpu, ExecutionProvider::TensorRt, &[1], 2);
-        let gpu = "name: \"m\" instance_group [ { name: \"m_0\" kind: KIND_GPU count: 2 gpus: [ 1 ] } ]";
-        assert_eq!(on_gpu, parse(gpu));
     }
 
     #[test]

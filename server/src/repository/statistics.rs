@@ -136,7 +136,7 @@ impl VersionStatistics {
     pub(crate) fn failed_elsewhere(&self, labels: ModelLabels<'_>, code: ErrorCode) {
         self.failed(Duration::ZERO);
         if let Some(observer) = self.observer.get().and_then(Weak::upgrade) {
-            observer.request_failed(labels, code);
+            observer.request_failed_elsewhere(labels, code);
         }
     }
 

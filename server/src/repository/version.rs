@@ -252,12 +252,12 @@ impl ModelVersion {
         self.scheduler().would_refuse(1, deadline)
     }
 
-    /// Counts a request that failed before [`ModelVersion::infer`] could be asked, or after that.
+    /// Counts a request that failed before [`ModelVersion::infer`] could be asked.
     pub(crate) fn count_failure(&self, code: ErrorCode) {
         self.statistics.failed_elsewhere(self.model_labels(), code);
     }
 
-    /// Passes on what came of something that is done for a request outside of [`ModelVersion::infer`], and counts it if it failed.
+    /// Passes on what came of something that is done for a request before [`ModelVersion::infer`], and counts it if it failed.
     pub(crate) fn counted<T>(&self, outcome: Result<T, ServingError>) -> Result<T, ServingError> {
         outcome.inspect_err(|error| self.count_failure(error.code()))
     }

@@ -42,9 +42,16 @@ pub(super) async fn infer(
         model.count_failure(error.code());
         failure::answer(&error, model.name(), "")
     };
-    let encoding = encoding::of_request(&headers).map_err(unknown_encoding)?;
+    let encoding = encoding::of_request(&headers).map_err(|name| {
+        model.count_failure(ErrorCode::InvalidInput);
+        unknown_encoding(name)
+    })?;
     let header_length = header_length(&headers).map_err(refused)?;
-    let body = read_body(&headers, body).await.map_err(refused)?;
+    let body = read_body(&headers, body).await.map_err(|error| match error {
+        // It was cut off: that caller has gone.
+        ServingError::InvalidInput(_) => failure::answer(&error, model.name(), ""),
+        error => refused(error),
+    })?;
 
     let caller = Caller {
         deadline: None,
@@ -57,13 +64,11 @@ pub(super) async fn infer(
     let failed = |error: ServingError| failure::answer(&error, model.name(), &id);
     let (answer, audited) = inference::infer(&state, &model, caller, arrival, ask).await.map_err(failed)?;
 
-    let respond = async {
-        let cost = answer::cost(&answer);
-        let (name, version) = (model.name().to_owned(), model.version().to_owned());
-        let body = state.offload.run(cost, move || answer::write(&name, &version, answer)).await??;
-        respond(&state, body, encoding::for_answer(&headers)).await
-    };
-    let response = model.counted(respond.await).map_err(failed)?;
+    let cost = answer::cost(&answer);
+    let (name, version) = (model.name().to_owned(), model.version().to_owned());
+    let write = move || answer::write(&name, &version, answer);
+    let body = state.offload.run(cost, write).await.and_then(|written| written).map_err(failed)?;
+    let response = respond(&state, body, encoding::for_answer(&headers)).await.map_err(failed)?;
     audited.write(&state, &model, caller);
     Ok(response)
 }

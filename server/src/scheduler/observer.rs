@@ -209,6 +209,11 @@ pub trait ServingObserver: Send + Sync {
     /// This many requests wait in the queue now.
     fn pending_requests(&self, labels: ModelLabels<'_>, count: usize);
 
+    /// A request of which the scheduler knows nothing was answered with an error of this code.
+    fn request_failed_elsewhere(&self, labels: ModelLabels<'_>, code: ErrorCode) {
+        self.request_failed(labels, code);
+    }
+
     /// A request was not executed. Told besides [`ServingObserver::request_failed`] and
     /// [`ServingObserver::request_abandoned`], which say what its caller was answered.
     fn request_refused(&self, _labels: ModelLabels<'_>, _reason: RefusalReason, _stage: Stage) {}

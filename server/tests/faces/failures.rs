@@ -39,19 +39,22 @@ async fn a_request_that_fails_is_counted_once_wherever_that_was() {
     config.profile_time = Duration::from_millis(50);
     let server = Server::ready(config).await;
     let mut client = server.inference_client().await;
-    let cut_off = ModelInferRequest { raw_input_contents: vec![vec![9].into()], ..undecodable() };
-    let wrong_shape = {
+    let of_type = |datatype: &str| {
         let mut request = undecodable();
-        request.inputs[0].datatype = "UINT8".to_owned();
+        request.inputs[0].datatype = datatype.to_owned();
         request
     };
     let requests = [
-        // Before it is read, before it is decoded, while it is, and by the scheduler.
-        cut_off,
+        // When its tensors are read, before its images are decoded, then, and by the scheduler.
+        of_type("float"),
+        ModelInferRequest { raw_input_contents: vec![], ..undecodable() },
+        ModelInferRequest { id: "a\nb".to_owned(), ..undecodable() },
+        with("user_id", ParameterChoice::StringParam("a\nb".to_owned())),
         with("timeout", ParameterChoice::Int64Param(-1)),
         with("sequence_id", ParameterChoice::Int64Param(7)),
         undecodable(),
-        wrong_shape,
+        ModelInferRequest { raw_input_contents: vec![vec![9].into()], ..undecodable() },
+        of_type("UINT8"),
     ];
     let mut failed = 0.0;
     for request in requests {
@@ -61,12 +64,23 @@ async fn a_request_that_fails_is_counted_once_wherever_that_was() {
         assert_eq!(server.metric(OTHER).await, failed, "{request:?}");
     }
     let mut predict = server.predict_client().await;
-    for image in [&b""[..], b"image"] {
-        let request = PredictionRequest { image: image.into(), ..Default::default() };
-        assert_eq!(predict.predict(request).await.unwrap_err().code(), Code::InvalidArgument);
+    let image = |image: &'static [u8]| PredictionRequest { image: image.into(), ..Default::default() };
+    let requests = [
+        image(b""),
+        image(b"image"),
+        PredictionRequest { request_id: "a\nb".to_owned(), ..image(b"image") },
+        PredictionRequest { user_id: "a\nb".to_owned(), ..image(b"image") },
+    ];
+    for request in requests {
+        assert_eq!(predict.predict(request.clone()).await.unwrap_err().code(), Code::InvalidArgument);
         failed += 1.0;
-        assert_eq!(server.metric(OTHER).await, failed, "{image:?}");
+        assert_eq!(server.metric(OTHER).await, failed, "{request:?}");
     }
+    let mut answers =
+        client.model_stream_infer(tokio_stream::iter([undecodable()])).await.unwrap().into_inner();
+    assert!(!answers.message().await.unwrap().unwrap().error_message.is_empty());
+    failed += 1.0;
+    assert_eq!(server.metric(OTHER).await, failed);
     let url = format!("http://{}/v2/models/vehicle-detector/infer", server.http);
     let http = reqwest::Client::new();
     for body in [r#"{"inputs": "#, r#"{"inputs": []}"#] {
@@ -75,8 +89,13 @@ async fn a_request_that_fails_is_counted_once_wherever_that_was() {
         failed += 1.0;
         assert_eq!(server.metric(OTHER).await, failed, "{body}");
     }
+    let compressed = http.post(&url).header("content-encoding", "br").body("{}").send().await.unwrap();
+    assert_eq!(compressed.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    failed += 1.0;
+    assert_eq!(server.metric(OTHER).await, failed);
     let statistics =
         client.model_statistics(ModelStatisticsRequest::default()).await.unwrap().into_inner().model_stats;
-    let fail = statistics[0].inference_stats.as_ref().unwrap().fail.unwrap();
-    assert_eq!((fail.count as f64, server.metric(REJECTED).await), (failed, 0.0));
+    let of_all = statistics[0].inference_stats.as_ref().unwrap();
+    assert_eq!((of_all.fail.unwrap().count as f64, of_all.success.unwrap().count), (failed, 0));
+    assert_eq!(server.metric(REJECTED).await, 0.0);
 }

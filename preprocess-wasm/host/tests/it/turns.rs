@@ -8,7 +8,7 @@ use bytes::Bytes;
 use jpeg_encoder::{ColorType, Encoder};
 use sandbox::{Sandbox, SandboxConfig, SandboxError};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::fixtures::{Meter, stretch};
 use crate::hostile::{FOREVER, begin, hostile, run};
@@ -98,9 +98,12 @@ async fn what_waits_is_given_up_if_others_need_its_memory() {
         begin(bomb).await;
     }
     // What comes last might have its turn first, and would find room: threads wake in whatever order the system likes.
-    while meter.used() < 3 * (300 << 20) {
-        sleep(Duration::from_millis(5)).await;
-    }
+    let each_has_its_own = async {
+        while meter.used() < 3 * (300 << 20) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(FOREVER, each_has_its_own).await.expect("they get their memory");
     // Two of those that take turns work at once, and each may have 512 MiB. All four want 1,200.
     assert!(run(&hostile.sandbox, "Needs much memory").await.is_ok());
     let [first, second, third] = bombs;

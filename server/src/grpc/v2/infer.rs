@@ -19,17 +19,16 @@ pub(super) async fn infer(
 ) -> Result<ModelInferResponse, ServingError> {
     let arrival = Instant::now();
     let decoded = size::of_request(&request);
-    call.caller().grow(decoded)?;
     let ModelInferRequest { model_name, model_version, id, parameters, inputs, outputs, raw_input_contents } =
         request;
-    if !id.is_empty() {
-        inference::check_id(&id)?;
+    // One that may not be said is refused below, for its model.
+    if !id.is_empty() && inference::check_id(&id).is_ok() {
         call.name(&id);
     }
     let model = state.model(&model_name, &model_version)?;
     let read = async {
         let made = size::of_tensors(&inputs);
-        call.caller().grow(made)?;
+        call.caller().grow(decoded + made)?;
         // Raw tensors are not looked at, and add next to nothing to either.
         state.offload.run(decoded + made, move || codec::inputs(inputs, raw_input_contents)).await?
     };
@@ -42,8 +41,7 @@ pub(super) async fn infer(
     };
     let (answer, audited) = inference::infer(state, &model, call.caller(), arrival, ask).await?;
     let (of, cost) = (Arc::clone(&model), answer::cost(&answer));
-    let written = state.offload.run(cost, move || answer::message(&of, answer)).await;
-    let message = model.counted(written.and_then(|message| message))?;
+    let message = state.offload.run(cost, move || answer::message(&of, answer)).await??;
     call.answered(message.encoded_len().max(size::of_typed_outputs(&message)));
     audited.write(state, &model, call.caller());
     Ok(message)

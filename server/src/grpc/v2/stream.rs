@@ -156,7 +156,12 @@ async fn answer(state: &ServingState, call: &Call, request: ModelInferRequest) -
     let (model, id) = (request.model_name.clone(), request.id.clone());
     let answer = match call.hand_over(&of_one, PREFIX_BYTES + request.encoded_len()) {
         Ok(()) => infer(state, &of_one, request).await,
-        Err(error) => Err(error),
+        Err(error) => {
+            if let Ok(model) = state.model(&request.model_name, &request.model_version) {
+                model.count_failure(error.code());
+            }
+            Err(error)
+        }
     };
     let (error_message, mut response) = match answer {
         Ok(response) => (String::new(), response),

@@ -50,8 +50,8 @@ pub(super) type Outcome = Result<Put, StoreError>;
 /// Most predictions in one transaction, save for an array that is longer by itself: enough that the sync is a small part
 /// of each one's cost.
 const MAX_GROUP: usize = 512;
-/// Most erasures that are begun before one of the steps that carry them out. Each is synced by itself: who asks faster than that would
-/// keep the writer from ever taking a step.
+/// Most erasures that are begun before steps are taken to carry them out. Each is synced by itself: who asks faster than that would
+/// keep the writer from ever taking one.
 const MAX_ERASURES: usize = 8;
 /// Between two attempts at what could not be done at once.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
@@ -78,10 +78,11 @@ impl Writer {
         // A process that was killed may have left a log with what it had just erased: cutting it comes first.
         self.work_between();
         while let Some(received) = self.wait() {
-            if let Some(job) = received {
-                self.work_off(job);
+            let begun = received.map_or(0, |job| self.work_off(job));
+            // A step for the rows of each, and one more, or none would ever come to its end while others are asked for.
+            for _ in 0..=begun {
+                self.work_between();
             }
-            self.work_between();
         }
         self.close();
     }
@@ -108,8 +109,8 @@ impl Writer {
         }
     }
 
-    /// `first` and what is queued behind it, as far as it may be done at once.
-    fn work_off(&mut self, first: WriteJob) {
+    /// `first` and what is queued behind it, as far as it may be done at once. Gives how many erasures were begun.
+    fn work_off(&mut self, first: WriteJob) -> usize {
         let (mut group, mut predictions, mut erasures) = (Vec::new(), 0, 0);
         let mut next = Some(first);
         while let Some(job) = next {
@@ -134,6 +135,7 @@ impl Writer {
             next = goes_on.then(|| self.jobs.try_next().ok()).flatten();
         }
         self.store(group);
+        erasures
     }
 
     /// One transaction for `group`. A prediction that fails by itself leaves the others as they are.
