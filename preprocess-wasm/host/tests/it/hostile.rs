@@ -211,14 +211,15 @@ async fn nobody_waits_for_ever_though_nobody_sets_a_deadline() {
 async fn a_callers_deadline_stops_a_loop_and_what_waits_behind_it() {
     let hostile = hostile(FOREVER, 4);
     // It is shorter than what an image may take in the quick lane.
-    let deadline = Some(Instant::now() + Duration::from_millis(10));
-    let call = |does: &'static str| hostile.sandbox.tensor(does.as_bytes().into(), stretch(2, 2), deadline);
+    let deadline = Instant::now() + Duration::from_millis(10);
+    let call =
+        |does: &'static str| hostile.sandbox.tensor(does.as_bytes().into(), stretch(2, 2), Some(deadline));
     let (running, waiting) = tokio::join!(call("Loop"), call("Fine"));
     assert_eq!(running.unwrap_err(), SandboxError::DeadlineExceeded);
     assert_eq!(waiting.unwrap_err(), SandboxError::DeadlineExceeded);
     // The one thread is free again before the loop's time has passed.
     assert!(run(&hostile.sandbox, "Fine").await.is_ok());
-    assert!(deadline.unwrap().elapsed() < FOREVER, "the loop went on to its end");
+    assert!(deadline.elapsed() < FOREVER, "the loop went on to its end");
 }
 
 /// Polls a future once: after that its image is in the pool.
