@@ -52,6 +52,7 @@ use shared::{Shared, State, expired};
 pub(crate) use batch::{DryRun, every_size};
 pub(crate) use shared::lock;
 
+pub(crate) use admission::names;
 pub use admission::{InputSpec, PixelInput, Signature};
 pub use observer::{
     BatchReport, BrokenInstances, CloseReason, DeadWork, ModelLabels, NoObserver, RefusalReason,

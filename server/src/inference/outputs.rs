@@ -9,6 +9,7 @@ use super::parameters::Parameters;
 use crate::detection::Detection;
 use crate::error::ServingError;
 use crate::repository::{DETECTIONS_OUTPUT, InferenceResponse, ModelVersion, Task};
+use crate::scheduler::names;
 use crate::tensor::Tensor;
 
 /// An output as a request asks for it.
@@ -67,12 +68,19 @@ impl Wanted {
                 )));
             }
         }
-        let detections = model.task() == Task::Detection && seen.contains(DETECTIONS_OUTPUT);
-        // Without detections, the model checks the names itself: it is asked for just these.
-        let is_known =
-            |name: &str| name == DETECTIONS_OUTPUT || model.outputs().iter().any(|o| *o.name == *name);
-        if detections && let Some(unknown) = outputs.iter().find(|output| !is_known(&output.name)) {
-            return Err(invalid(format!("Model `{}` has no output `{}`.", model.name(), unknown.name)));
+        let detects = model.task() == Task::Detection;
+        let detections = detects && seen.contains(DETECTIONS_OUTPUT);
+        // Before images are decoded for it.
+        let known: Vec<&str> = model
+            .outputs()
+            .iter()
+            .map(|output| &*output.name)
+            .chain(detects.then_some(DETECTIONS_OUTPUT))
+            .collect();
+        if let Some(WantedOutput { name, .. }) = outputs.iter().find(|output| !known.contains(&&*output.name))
+        {
+            let (model, known) = (model.name(), names(known.iter().copied()));
+            return Err(invalid(format!("Model `{model}` has no output `{name}`; its outputs are {known}.")));
         }
         let outputs = outputs.into_iter().map(|WantedOutput { name, parameters }| {
             let classes = parameters.classification()?;

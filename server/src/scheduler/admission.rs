@@ -236,7 +236,8 @@ fn check_size(tensor: &Tensor) -> Result<(), ServingError> {
     Ok(())
 }
 
-fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+/// Names in the middle of a sentence.
+pub(crate) fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 

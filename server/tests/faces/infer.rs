@@ -59,6 +59,13 @@ fn json_rows(mut data: &[u8]) -> Vec<Value> {
 }
 
 #[tokio::test]
+async fn who_asks_for_an_output_that_is_not_there_is_told_which_are() {
+    let status = infer(request(grey(), &["detection"])).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().ends_with("its outputs are `boxes`, `scores`, `detections`."), "{status}");
+}
+
+#[tokio::test]
 async fn detections_alone_come_as_json_for_each_row() {
     let two = [photo_pixels().await, grey()].concat().into();
     let answer = infer(request(two, &["detections"])).await.unwrap();
