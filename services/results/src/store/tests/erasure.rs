@@ -148,7 +148,12 @@ async fn an_erasure_is_carried_out_while_others_are_asked_for() {
     }
     let (say, said) = std::sync::mpsc::channel();
     let seen = store.clone();
-    let last = move |_: &rusqlite::Connection| say.send(seen.receipts(OTHERS + 1)).unwrap();
+    let last = move |_: &rusqlite::Connection| {
+        let receipts = seen.receipts(OTHERS + 1);
+        // The writer must not be the last to have the store.
+        drop(seen);
+        say.send(receipts).unwrap();
+    };
     store.shared.writes.submit(WriteJob::Run(Box::new(last))).unwrap();
     drop(paused);
     let (receipts, _) = said.recv().unwrap();
