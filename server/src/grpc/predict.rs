@@ -38,13 +38,14 @@ impl ModelServing {
     ) -> Result<proto::PredictionResponse, ServingError> {
         let request_id = request_id(request.request_id).inspect(|id| call.name(id));
         let model = self.state.model(&request.model_name, "")?;
-        let request_id = model.counted(request_id)?;
         let ready = async {
+            let request_id = request_id?;
             check_user_id(&request.user_id)?;
             let image = image(call, request.image_data, request.image).await?;
-            self.decode(&model, image, call).await
+            let (input, placement) = self.decode(&model, image, call).await?;
+            Ok((request_id, input, placement))
         };
-        let (input, placement) = model.counted(ready.await)?;
+        let (request_id, input, placement) = model.counted(ready.await)?;
         let request_for_model = InferenceRequest {
             id: request_id.clone(),
             inputs: vec![input],

@@ -70,17 +70,18 @@ impl Wanted {
         }
         let detects = model.task() == Task::Detection;
         let detections = detects && seen.contains(DETECTIONS_OUTPUT);
+        let known = || {
+            let of_model = model.outputs().iter().map(|output| &*output.name);
+            of_model.chain(detects.then_some(DETECTIONS_OUTPUT))
+        };
         // Before images are decoded for it.
-        let known: Vec<&str> = model
-            .outputs()
-            .iter()
-            .map(|output| &*output.name)
-            .chain(detects.then_some(DETECTIONS_OUTPUT))
-            .collect();
-        if let Some(WantedOutput { name, .. }) = outputs.iter().find(|output| !known.contains(&&*output.name))
-        {
-            let (model, known) = (model.name(), names(known.iter().copied()));
-            return Err(invalid(format!("Model `{model}` has no output `{name}`; its outputs are {known}.")));
+        if let Some(unknown) = outputs.iter().find(|output| !known().any(|name| name == output.name)) {
+            return Err(invalid(format!(
+                "Model `{}` has no output `{}`; its outputs are {}.",
+                model.name(),
+                unknown.name,
+                names(known())
+            )));
         }
         let outputs = outputs.into_iter().map(|WantedOutput { name, parameters }| {
             let classes = parameters.classification()?;

@@ -9,10 +9,6 @@ use reqwest::StatusCode;
 use std::time::Duration;
 use tonic::Code;
 
-const OTHER: &str = "nv_inference_request_failure{model=\"vehicle-detector\",reason=\"OTHER\",version=\"1\"}";
-const REJECTED: &str =
-    "nv_inference_request_failure{model=\"vehicle-detector\",reason=\"REJECTED\",version=\"1\"}";
-
 /// An image that is none, for the detector.
 fn undecodable() -> ModelInferRequest {
     ModelInferRequest {
@@ -57,11 +53,14 @@ async fn a_request_that_fails_is_counted_once_wherever_that_was() {
         of_type("UINT8"),
     ];
     let mut failed = 0.0;
+    let mut one_more_failed = async |request: &str| {
+        failed += 1.0;
+        assert_eq!(server.failures("vehicle-detector", "OTHER").await, failed, "{request}");
+    };
     for request in requests {
         let status = client.model_infer(request.clone()).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{status}");
-        failed += 1.0;
-        assert_eq!(server.metric(OTHER).await, failed, "{request:?}");
+        one_more_failed(&format!("{request:?}")).await;
     }
     let mut predict = server.predict_client().await;
     let image = |image: &'static [u8]| PredictionRequest { image: image.into(), ..Default::default() };
@@ -73,29 +72,25 @@ async fn a_request_that_fails_is_counted_once_wherever_that_was() {
     ];
     for request in requests {
         assert_eq!(predict.predict(request.clone()).await.unwrap_err().code(), Code::InvalidArgument);
-        failed += 1.0;
-        assert_eq!(server.metric(OTHER).await, failed, "{request:?}");
+        one_more_failed(&format!("{request:?}")).await;
     }
     let mut answers =
         client.model_stream_infer(tokio_stream::iter([undecodable()])).await.unwrap().into_inner();
     assert!(!answers.message().await.unwrap().unwrap().error_message.is_empty());
-    failed += 1.0;
-    assert_eq!(server.metric(OTHER).await, failed);
+    one_more_failed("a message of a stream").await;
     let url = format!("http://{}/v2/models/vehicle-detector/infer", server.http);
     let http = reqwest::Client::new();
     for body in [r#"{"inputs": "#, r#"{"inputs": []}"#] {
         let answer = http.post(&url).body(body).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
-        failed += 1.0;
-        assert_eq!(server.metric(OTHER).await, failed, "{body}");
+        one_more_failed(body).await;
     }
     let compressed = http.post(&url).header("content-encoding", "br").body("{}").send().await.unwrap();
     assert_eq!(compressed.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    failed += 1.0;
-    assert_eq!(server.metric(OTHER).await, failed);
+    one_more_failed("an encoding that is not known").await;
     let statistics =
         client.model_statistics(ModelStatisticsRequest::default()).await.unwrap().into_inner().model_stats;
     let of_all = statistics[0].inference_stats.as_ref().unwrap();
     assert_eq!((of_all.fail.unwrap().count as f64, of_all.success.unwrap().count), (failed, 0));
-    assert_eq!(server.metric(REJECTED).await, 0.0);
+    assert_eq!(server.failures("vehicle-detector", "REJECTED").await, 0.0);
 }

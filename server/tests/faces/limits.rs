@@ -24,8 +24,6 @@ use tonic_types::StatusExt as _;
 const PREDICT: &str = "/model_serving.ModelServing/Predict";
 const IN_FLIGHT: &str = "convoy_inflight_bytes";
 const REFUSED_FOR_MEMORY: &str = "convoy_requests_refused_early_total{reason=\"memory\"}";
-const REJECTED: &str =
-    "nv_inference_request_failure{model=\"vehicle-detector\",reason=\"REJECTED\",version=\"1\"}";
 const PIECE: usize = 64 << 10;
 
 async fn server(mebibytes: usize) -> Server {
@@ -142,7 +140,7 @@ async fn past_the_budget_calls_are_refused_on_their_headers_and_health_is_answer
     let sending = reqwest::Client::new().post(&url).body(vec![b' '; 8 << 20]).send().await.unwrap();
     assert_eq!(sending.status(), 429);
     // The model is known, from the path or as the only one: for it, they are failures like those in its queue.
-    assert_eq!(server.metric(REJECTED).await, 1_503.0);
+    assert_eq!(server.failures("vehicle-detector", "REJECTED").await, 1_503.0);
     assert_eq!(server.metric(REFUSED_FOR_MEMORY).await, 1_503.0);
     let statistics = reqwest::get(format!("{}/stats", url.trim_end_matches("/infer"))).await.unwrap();
     let statistics: serde_json::Value = statistics.json().await.unwrap();
@@ -168,7 +166,7 @@ async fn a_deadline_that_no_queue_is_to_blame_for_is_told_apart() {
     let refused = |reason: &str| format!("convoy_requests_refused_early_total{{reason=\"{reason}\"}}");
     assert_eq!(server.metric(&refused("hopeless")).await, 1.0);
     assert_eq!(server.metric(&refused("backlog")).await, 0.0);
-    assert_eq!(server.metric(REJECTED).await, 1.0);
+    assert_eq!(server.failures("vehicle-detector", "REJECTED").await, 1.0);
 }
 
 #[tokio::test]

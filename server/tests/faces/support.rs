@@ -155,6 +155,12 @@ impl Server {
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
+    /// Requests of a model's version 1 that failed for this reason, in Triton's word.
+    pub(crate) async fn failures(&self, model: &str, reason: &str) -> f64 {
+        let labels = format!("model=\"{model}\",reason=\"{reason}\",version=\"1\"");
+        self.metric(&format!("nv_inference_request_failure{{{labels}}}")).await
+    }
+
     /// Returns when [`Server::metric`] is what is `wanted`.
     pub(crate) async fn until(&self, series: &str, wanted: impl Fn(f64) -> bool) {
         while !wanted(self.metric(series).await) {
